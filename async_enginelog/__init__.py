@@ -1,0 +1,54 @@
+"""The log that real-time, websocket-driven engines can afford."""
+
+from .current import (
+    log_audio_frame_metadata,
+    log_function_error,
+    log_function_execution,
+    log_pre_split_audio_frame,
+    log_process_registry,
+    log_recording_config,
+    log_row,
+    log_steps,
+    log_websocket_connection,
+    log_websocket_message,
+)
+from .enginelog import EngineLog, Statistics, current_log, default_path
+from .errors import (
+    EngineLogError,
+    LogClosed,
+    NotAnEngineLog,
+    PathError,
+    SchemaTooNew,
+    StorageError,
+)
+from .framing import Frame, FrameCutter
+from .values import MASKED_HEADERS, mask_headers
+from .version import __version__
+
+__all__ = [
+    "MASKED_HEADERS",
+    "EngineLog",
+    "EngineLogError",
+    "Frame",
+    "FrameCutter",
+    "LogClosed",
+    "NotAnEngineLog",
+    "PathError",
+    "SchemaTooNew",
+    "Statistics",
+    "StorageError",
+    "__version__",
+    "current_log",
+    "default_path",
+    "log_audio_frame_metadata",
+    "log_function_error",
+    "log_function_execution",
+    "log_pre_split_audio_frame",
+    "log_process_registry",
+    "log_recording_config",
+    "log_row",
+    "log_steps",
+    "log_websocket_connection",
+    "log_websocket_message",
+    "mask_headers",
+]

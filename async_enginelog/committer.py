@@ -1,0 +1,130 @@
+"""
+Commit lines of a spool: decoded, prepared, written, and set aside where that can't be.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+from .batch import prepare
+from .database import Database, RunState
+from .errors import RowRefused, StorageError
+from .lines import Row, decode, plain_columns
+from .segments import Header, Position
+
+__all__ = ["Committer", "OffLoop", "Outcome"]
+
+T = TypeVar("T")
+
+
+class OffLoop(Protocol):
+    """Run a job that may wait for a disk outside of the event loop."""
+
+    def __call__(self, job: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+class Outcome(NamedTuple):
+    """What became of lines: rows that are committed, and lines that were set aside."""
+
+    rows: int
+    unreadable: int
+
+
+class Committer:
+    """
+    Commit lines, whoever wrote them.
+
+    Args:
+        folder: Where lines that can't be stored are set aside.
+        as_stored: Turns an ISO 8601 time in UTC into the text that is stored.
+        off_loop: Runs what may wait for a disk.
+
+    """
+
+    def __init__(self, folder: Path, as_stored: Callable[[str], str], off_loop: OffLoop) -> None:
+        self._folder = folder
+        self._off_loop = off_loop
+        self.as_stored = as_stored
+
+    def state(
+        self,
+        header: Header,
+        position: Position,
+        *,
+        sign_of_life: datetime | None = None,
+        accepted: int = 0,
+        on_console: int = 0,
+        alive: bool = False,
+    ) -> RunState:
+        """Return what the row of a run is to say; counts never go down."""
+        return RunState(
+            header.run,
+            header.host[:100],
+            header.process_id,
+            header.version,
+            self.as_stored(header.started),
+            self._text(sign_of_life or datetime.now(UTC)),
+            accepted,
+            on_console,
+            position,
+            alive,
+        )
+
+    def _text(self, moment: datetime) -> str:
+        return self.as_stored(moment.isoformat(timespec="microseconds"))
+
+    def now(self) -> str:
+        """Return the present time as it is stored."""
+        return self._text(datetime.now(UTC))
+
+    async def commit(self, database: Database, data: bytes, state: RunState) -> Outcome:
+        """
+        Commit ``data``, read up to ``state.position``.
+
+        Lines that can't be read, or that SQLite can't store whatever the state of the
+        disk, are set aside first, in a file of their own beside the spool.
+
+        Raises:
+            StorageError: If it can't be committed now. Nothing is then, or all; ask the database.
+
+        """
+        rows, unreadable = decode(data)
+        if not unreadable:
+            try:
+                # Decodes nothing twice; if a row is refused, all are looked at below.
+                return await self._write(database, rows, state, 0)
+            except (RowRefused, KeyError, TypeError, AttributeError):
+                rows, unreadable = _sift(data)
+        await self._set_aside(unreadable, state)
+        try:
+            return await self._write(database, rows, state, len(unreadable))
+        except RowRefused as error:
+            raise StorageError(f"a row is refused that should not be: {error}") from error
+
+    async def _write(self, database: Database, rows: list[Row], state: RunState, unreadable: int) -> Outcome:
+        batch = prepare(rows, as_stored=self.as_stored)
+        await database.write(batch, state, added=self.now(), unreadable=unreadable)
+        return Outcome(len(rows), unreadable)
+
+    async def _set_aside(self, lines: list[bytes], state: RunState) -> None:
+        # Named by its place: when the commit has to be tried again, so is this, to the same end.
+        segment, offset = state.position
+        path = self._folder / f"unreadable-{state.run}-{segment:06}-{offset}.txt"
+        await self._off_loop(lambda: path.write_bytes(b"".join(line + b"\n" for line in lines)))
+
+
+def _sift(data: bytes) -> tuple[list[Row], list[bytes]]:
+    """Separate lines whose rows can be stored from those that can't."""
+    rows: list[Row] = []
+    unreadable: list[bytes] = []
+    for line in data.splitlines(keepends=True):
+        try:
+            [(table, columns)], _ = decode(line)
+            rows.append((table, plain_columns(table, columns)))
+        except (TypeError, ValueError, AttributeError):
+            unreadable.append(line.rstrip())
+    return rows, unreadable

@@ -1,0 +1,116 @@
+"""
+The last resort: what can't be kept on the disk is said on the console, off the event loop.
+
+Warnings go to the logger ``async_enginelog``; rows that the spool can't take go to
+standard error, each as one line that ``enginelog replay`` finds again in any capture::
+
+    enginelog-row 1763872243 17 ["ENGINE_DB_LOG_STEPS",{"step_name":"resample"}]
+
+that is, the run, the number of the row among those the run put on the console, the row.
+
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from .background import Background
+
+__all__ = ["Console", "ConsoleRow", "rows_in"]
+
+logger = logging.getLogger("async_enginelog")
+
+# Lines that may wait for a console that doesn't read. A line has at most 64 KiB, commonly
+# 300 bytes.
+MAX_WAITING = 10_000
+
+# The same trouble is told again after so many seconds.
+QUIET = 30.0
+
+
+class ConsoleRow(NamedTuple):
+    """A row found in a console capture."""
+
+    run: int
+    number: int
+    line: bytes
+
+
+class Console:
+    """
+    Say things on the console without waiting for it. Any thread may call it.
+
+    Attributes:
+        rows: Rows that were put on the console.
+        dropped: Rows that found no place at all, as the console didn't take them either.
+
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.dropped = 0
+        self._waiting = 0
+        self._last_number = 0
+        self._lock = threading.Lock()
+        self._background = Background("enginelog-console")
+        self._last_warnings: dict[str, float] = {}
+
+    def put_row(self, run: int, line: bytes) -> bool:
+        """Queue a row for standard error; tell whether there was room for it."""
+        with self._lock:
+            if self._waiting >= MAX_WAITING:
+                self.dropped += 1
+                return False
+            self._waiting += 1
+            self.rows += 1
+            self._last_number += 1
+            number = self._last_number
+            self._background.submit(lambda: self._print(run, number, line))
+        return True
+
+    def _print(self, run: int, number: int, line: bytes) -> None:
+        try:
+            sys.stderr.write(f"enginelog-row {run} {number} {line.decode().rstrip()}\n")
+            sys.stderr.flush()
+        except (OSError, ValueError, AttributeError):  # closed, or none at all
+            with self._lock:
+                self.rows -= 1
+                self.dropped += 1
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def warn(self, subject: str, message: str) -> None:
+        """Log ``message``, unless ``subject`` was warned of a short while ago."""
+        now = time.monotonic()
+        if now - self._last_warnings.get(subject, -QUIET) >= QUIET:
+            self._last_warnings[subject] = now
+            self._background.submit(lambda: logger.warning("%s", message))
+
+    def works_again(self, subject: str, message: str) -> None:
+        """Log that what :meth:`warn` told is over."""
+        if self._last_warnings.pop(subject, None) is not None:
+            self._background.submit(lambda: logger.warning("%s", message))
+
+    def close(self, timeout: float) -> None:
+        """Wait until all is said, up to ``timeout`` seconds."""
+        self._background.close(timeout)
+
+
+def rows_in(capture: Iterable[bytes]) -> Iterator[ConsoleRow]:
+    """
+    Find the rows in the lines of a console capture, whatever stands before or behind them.
+
+    A row that was cut, or mixed with other output, isn't found; the caller can tell by
+    the gap in the numbers.
+
+    """
+    for text in capture:
+        if match := re.search(rb"enginelog-row (\d{1,18}) (\d{1,18}) (\[\".*\}\])", text):
+            yield ConsoleRow(int(match[1]), int(match[2]), match[3])

@@ -1,0 +1,567 @@
+"""EngineLog: what users hold. The nine log functions, and opening, flushing, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self, Unpack
+
+from . import rows, segments, tables
+from .console import Console
+from .database import Database, Synchronous
+from .errors import LogClosed, NotAnEngineLog, PathError, SchemaTooNew, SpoolUnusable, StorageError
+from .lines import RowEncoder, encoder_of
+from .segments import Header, spool_folder
+from .spool import Spool, claim_run
+from .values import local_time_text, time_text
+from .version import __version__
+from .writer import Writer
+
+__all__ = ["EngineLog", "Statistics", "current_log", "default_path"]
+
+Timezone = Literal["utc", "local"]
+
+# How long opening waits for the rows of dead runs to be committed, in seconds. What takes
+# longer goes on in the background.
+RECOVERY_PATIENCE = 5.0
+
+
+class Statistics(NamedTuple):
+    """
+    What became of the rows of a log.
+
+    ``accepted == committed + pending + on_console + unreadable`` always holds; ``dropped``
+    rows were not accepted.
+
+    """
+
+    accepted: int
+    committed: int
+    pending: int
+    on_console: int
+    # Lines of the spool that were damaged; they are kept in its folder.
+    unreadable: int
+    # Rows that neither the spool nor the console took.
+    dropped: int
+    flushes: int
+    spool_bytes: int
+    database_bytes: int
+    wal_bytes: int
+    last_fault: str | None
+
+
+def default_path() -> Path:
+    """Return the path of the database: the setting ``ENGINELOG_DB``, else ``engine_log.db``."""
+    return Path(os.environ.get("ENGINELOG_DB") or "engine_log.db")
+
+
+class EngineLog:
+    """
+    The log of an engine, in one SQLite file.
+
+    ::
+
+        async with EngineLog("engine_log.db") as log:
+            await log.log_steps(step_name="resample", recording_id=202508290514312002)
+
+    The log functions take microseconds: they wait neither for a disk nor for a lock. They
+    suspend only while the writer is far behind. A row survives the death of the process from the
+    moment its call has returned, however the process dies. They may be called by any number of
+    tasks of the event loop that opened the log; :meth:`log_row_nowait` by any thread. Cancelling a
+    task in a log function is safe: the row was taken before the function suspended.
+
+    Wrong arguments raise at the call; a disk or a database that fails never does. Then rows wait in
+    the spool beside the database, a warning goes to the logger ``async_enginelog``, and
+    :meth:`flush` and :meth:`aclose` say what is wrong.
+
+    Args:
+        path: The database; by default the setting ``ENGINELOG_DB``, else ``engine_log.db``.
+        create: Whether to create the file and its folder if they don't exist.
+        synchronous: ``"NORMAL"`` survives the death of the process; ``"FULL"`` keeps also the
+            commits before a power failure, at the price of waiting for the disk in each
+            (https://www.sqlite.org/pragma.html#pragma_synchronous).
+        timezone: ``"utc"``, or ``"local"`` to store local wall-clock times.
+        timeout: How long :meth:`flush` and :meth:`aclose` try, in seconds.
+        spool_limit: How many bytes the spool may take on the disk. Beyond it, rows go to
+            the console.
+
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        create: bool = True,
+        synchronous: Synchronous = "NORMAL",
+        timezone: Timezone = "utc",
+        timeout: float = 10.0,
+        spool_limit: int = 1024**3,
+    ) -> None:
+        if synchronous not in ("NORMAL", "FULL"):
+            raise ValueError(f"synchronous is {synchronous!r}; pass 'NORMAL' or 'FULL'")
+        if timezone not in ("utc", "local"):
+            raise ValueError(f"timezone is {timezone!r}; pass 'utc' or 'local'")
+        if timeout <= 0:
+            raise ValueError(f"timeout is {timeout!r}; pass a positive number of seconds")
+        two_segments = 2 * segments.SEGMENT_BYTES
+        if spool_limit < two_segments:
+            raise ValueError(f"spool_limit is {spool_limit:,} bytes; pass at least {two_segments:,}")
+        # Absolute, as the engine may change its working directory.
+        self.path = Path(path if path is not None else default_path()).absolute()
+        self._create = create
+        self._synchronous: Synchronous = synchronous
+        self._as_stored = local_time_text if timezone == "local" else time_text
+        self._timeout = timeout
+        self._spool_limit = spool_limit
+
+        # Why no row is taken; None while the log is open.
+        self._closed: str | None = "this EngineLog isn't open; use `async with EngineLog(…) as log:`"
+        self._opened = False
+        self._console = Console()
+        self._spool: Spool
+        self._header: Header
+        self._append: Callable[[bytes], bool] = self._refuse
+
+        # The writer, its task and its loop; others take their place if the loop goes away.
+        self._writer: Writer
+        self._task: asyncio.Task[None]
+        self._loop: asyncio.AbstractEventLoop
+        self._closing: asyncio.Task[None] | None = None
+
+        self._id_lock = threading.Lock()
+        self._connection_ids: Iterator[int]
+        self._message_ids: Iterator[int]
+        # Whether the loop was told of rows from threads.
+        self._told_loop = False
+
+    def __repr__(self) -> str:
+        return f"<EngineLog {str(self.path)!r} {'closed' if self._closed else 'open'}>"
+
+    # -- opening and closing --------------------------------------------------------------------
+
+    async def open(self) -> Self:
+        """
+        Open the log; ``async with`` does it.
+
+        Creates or migrates the database, and commits what dead runs left in their spools. If the
+        database can't be used at the moment (locked, disk full), the log opens
+        nevertheless, and rows wait in the spool.
+
+        Raises:
+            PathError: If the path can't be used as it is.
+            NotAnEngineLog: If the file isn't a database of this package.
+            SchemaTooNew: If it was written by a newer version of this package.
+            LogClosed: If this log was opened before; make another.
+
+        """
+        if self._opened:
+            raise LogClosed("an EngineLog opens only once; make another")
+        self._loop = asyncio.get_running_loop()
+        _abandon_logs_of_closed_loops()
+        self._make_folder()
+        database = await self._first_database()
+        try:
+            folder = await asyncio.to_thread(self._make_spool)
+        except BaseException:
+            if database is not None:
+                await database.close()
+            raise
+        self._opened = True
+        self._connection_ids, self._message_ids = self._spool.ids(), self._spool.ids()
+        self._append, self._closed = self._spool.append, None
+        self._start_writer(database)
+        _logs.setdefault(self._loop, []).append(self)
+        _all_logs.add(self)
+        try:
+            async with asyncio.timeout(RECOVERY_PATIENCE):
+                await self._writer.first_news()
+        except TimeoutError:
+            self._console.warn("recovery", f"the rows of dead runs in {folder} are still being committed")
+        return self
+
+    def _make_folder(self) -> None:
+        if not self._create:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PathError(
+                f"{self.path}: the folder {self.path.parent} can't be created: {error.strerror}"
+            ) from error
+
+    async def _first_database(self) -> Database | None:
+        try:
+            return await self._open_database()
+        except (PathError, NotAnEngineLog, SchemaTooNew):
+            raise
+        except StorageError:
+            return None  # the writer tries again, and warns
+
+    async def _open_database(self) -> Database:
+        return await Database.open(self.path, create=self._create, synchronous=self._synchronous)
+
+    def _make_spool(self) -> Path:
+        folder = spool_folder(self.path)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._header = Header(
+                run=claim_run(folder),
+                host=platform.node(),
+                process_id=os.getpid(),
+                version=__version__,
+                started=datetime.now(UTC).isoformat(timespec="microseconds"),
+            )
+            self._spool = Spool(
+                folder, self._header, limit_bytes=self._spool_limit, segment_bytes=segments.SEGMENT_BYTES
+            )
+        except OSError as error:
+            raise PathError(
+                f"{folder}: the spool can't be created: {error.strerror or error}; "
+                "the folder of the database must be writable, with room for 32 MiB"
+            ) from error
+        return folder
+
+    def _start_writer(self, database: Database | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(
+            database,
+            self._open_database,
+            self._spool,
+            self._header,
+            self._console,
+            as_stored=self._as_stored,
+            far_behind_bytes=self._spool_limit // 4,
+        )
+        self._task = self._loop.create_task(self._run_writer(), name="enginelog-writer")
+
+    async def _run_writer(self) -> None:
+        await self._writer.run()
+        if self._closed is None and self._closing is None:
+            warnings.warn(f"unclosed {self!r}; its rows are kept", ResourceWarning, source=self, stacklevel=2)
+
+    def _ensure_writer(self) -> None:
+        """Start another writer if the task was cancelled or its loop is gone."""
+        if self._task.done() or self._loop is not asyncio.get_running_loop():
+            self._start_writer()
+
+    async def flush(self) -> None:
+        """
+        Return when all rows so far are committed in the database.
+
+        Any task may call it, any number at once; cancelling is safe and stops nothing.
+
+        Raises:
+            StorageError: If that isn't reached within the ``timeout`` of the log. The rows stay
+                in the spool and are committed later.
+            LogClosed: If the log isn't open.
+
+        """
+        self._check_open()
+        self._ensure_writer()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._writer.committed_up_to(self._spool.end)
+        except TimeoutError:
+            raise self._not_committed() from self._writer.fault
+
+    def _not_committed(self) -> StorageError:
+        statistics = self.statistics()
+        reason = self._writer.fault or f"not done within {self._timeout:g} seconds"
+        return StorageError(
+            f"{statistics.pending:,} rows wait in {self._spool.folder}, to be committed when the log is "
+            f"opened next: {reason}"
+        )
+
+    async def aclose(self) -> None:
+        """
+        Commit all rows and close the log; ``async with`` does it.
+
+        From the beginning of this call, log functions raise :exc:`LogClosed`. May be called by
+        any task, and again: each call returns when the log is closed. Cancelling it is safe;
+        the closing itself goes on.
+
+        Raises:
+            StorageError: If not all rows could be committed within the ``timeout`` of the log.
+                The log is closed all the same, and the rows are committed when it is opened next.
+
+        """
+        if not self._opened or (self._closed and self._closing is None):
+            return
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="enginelog-close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self._ensure_writer()
+        self._stop_accepting("this EngineLog is closed")
+        self._writer.stop()
+        await asyncio.wait({self._task}, timeout=self._timeout)
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=1.0)
+        statistics = self.statistics()
+        drained = not statistics.pending
+        failure = None if drained else self._not_committed()
+        await asyncio.to_thread(self._spool.close, "closed", drained=drained, timeout=self._timeout)
+        await asyncio.to_thread(self._console.close, self._timeout)
+        if failure is not None:
+            raise failure from self._writer.fault
+
+    def _stop_accepting(self, reason: str) -> None:
+        self._closed = reason
+        self._append = self._refuse
+        for logs in _logs.values():
+            if self in logs:
+                logs.remove(self)
+        for loop in [loop for loop, logs in _logs.items() if not logs]:
+            del _logs[loop]
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self.aclose()
+        except StorageError as error:
+            # An exception of the engine is worth more than one of its log.
+            if exc_value is None:
+                raise
+            self._console.warn("closing", str(error))
+
+    def _abandon(self) -> None:
+        """Let go of everything but the rows: the loop of this log is closed for good."""
+        self._stop_accepting("the event loop of this EngineLog was closed under it; open another")
+        self._spool.close("abandoned", drained=False, timeout=1.0)
+        warnings.warn(f"unclosed {self!r}; its rows are kept", ResourceWarning, source=self, stacklevel=3)
+
+    def _leave_to_parent(self) -> None:
+        """Forget all in a forked child, where it belongs to the parent."""
+        self._closed = (
+            "this EngineLog was opened before a fork and belongs to the parent process; "
+            "open another in the child"
+        )
+        self._append = self._refuse
+        self._spool.abandon()
+
+    # -- taking rows ----------------------------------------------------------------------------
+
+    def _refuse(self, line: bytes) -> bool:
+        raise LogClosed(self._closed)
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise LogClosed(self._closed)
+
+    def _accept(self, encode: RowEncoder, columns: dict[str, Any]) -> bool:
+        """Take a row in; tell whether the caller should give way."""
+        line = encode(columns)
+        try:
+            return self._append(line) and self._writer.attend()
+        except SpoolUnusable as error:
+            self._accept_on_console(line, error)
+            return False
+
+    def _accept_on_console(self, line: bytes, error: SpoolUnusable) -> None:
+        self._console.put_row(self._header.run, line)
+        self._console.warn("spool", f"{error}; rows go to the console, for `enginelog replay`")
+
+    async def log_row(self, table: str, columns: Mapping[str, object]) -> None:
+        """
+        Log a row of any table, with column names in any case.
+
+        Args:
+            table: Its name, in any case.
+            columns: Values by column; :obj:`None` means not known.
+
+        Raises:
+            ValueError: If there is no such table, or no value is given.
+            TypeError: If there is no such column, or a value has the wrong type.
+            LogClosed: If the log isn't open.
+
+        """
+        if self._accept(encoder_of(tables.find_table(table)), dict(columns)):
+            await self._writer.give_way()
+
+    def log_row_nowait(self, table: str, columns: Mapping[str, object]) -> None:
+        """
+        Do the same from any thread, or from code that isn't a coroutine; never waits.
+
+        Raises: as :meth:`log_row`.
+
+        """
+        line = encoder_of(tables.find_table(table))(dict(columns))
+        self._check_open()
+        try:
+            self._spool.append_from_thread(line)
+        except SpoolUnusable as error:
+            self._check_open()
+            self._accept_on_console(line, error)
+            return
+        if not self._told_loop:
+            self._told_loop = True
+            try:
+                self._loop.call_soon_threadsafe(self._hear_threads)
+            except RuntimeError:  # the loop is closed; the row is safe in the spool
+                pass
+
+    def _hear_threads(self) -> None:
+        self._told_loop = False
+        self._writer.rows_from_thread()
+
+    def next_connection_id(self) -> int:
+        """Return an id for a connection: unique in the database, across runs and processes."""
+        self._check_open()
+        with self._id_lock:
+            return next(self._connection_ids)
+
+    def next_message_id(self) -> int:
+        """Return an id for a message: unique in the database, across runs and processes."""
+        self._check_open()
+        with self._id_lock:
+            return next(self._message_ids)
+
+    @property
+    def run_id(self) -> int:
+        """The ENGINE_RUN_ID of the rows of this log."""
+        if not self._opened:
+            raise LogClosed(self._closed)
+        return self._header.run
+
+    def statistics(self) -> Statistics:
+        """
+        Return what became of the rows so far. Works also after closing.
+
+        Raises:
+            LogClosed: If the log was never open.
+
+        """
+        if not self._opened:
+            raise LogClosed(self._closed)
+        spool, writer, console = self._spool, self._writer, self._console
+        spooled = spool.appended + spool.appended_by_threads
+        database_path = self.path
+        fault = writer.last_fault
+        return Statistics(
+            accepted=spooled + console.rows,
+            committed=writer.committed,
+            pending=spooled - writer.committed - writer.unreadable,
+            on_console=console.rows,
+            unreadable=writer.unreadable,
+            dropped=console.dropped,
+            flushes=writer.flushes,
+            spool_bytes=spool.disk_bytes(),
+            database_bytes=segments.size_of(database_path),
+            wal_bytes=segments.size_of(database_path.with_name(f"{database_path.name}-wal")),
+            last_fault=str(fault) if fault else None,
+        )
+
+    # -- the nine -------------------------------------------------------------------------------
+    # Arguments are the columns; None means not known. A later call for the same thing fills
+    # columns in. Each raises TypeError, ValueError or LogClosed, as log_row() does.
+
+    async def log_function_execution(self, **columns: Unpack[rows.FunctionExecution]) -> None:
+        """Log that a function started, ended or failed (ENGINE_DB_LOG_FUNCTIONS)."""
+        if self._accept(_FUNCTIONS, columns):  # type: ignore[arg-type]
+            await self._writer.give_way()
+
+    async def log_function_error(self, **columns: Unpack[rows.FunctionError]) -> None:
+        """Log an exception (ENGINE_DB_LOG_FUNCTION_ERROR)."""
+        if self._accept(_FUNCTION_ERROR, columns):  # type: ignore[arg-type]
+            await self._writer.give_way()
+
+    async def log_audio_frame_metadata(self, **columns: Unpack[rows.AudioFrame]) -> None:
+        """Log a 100 ms frame, or more about it (ENGINE_DB_LOG_SPLIT_100_MS_AUDIO_FRAME)."""
+        if self._accept(_AUDIO_FRAME, columns):  # type: ignore[arg-type]
+            await self._writer.give_way()
+
+    async def log_pre_split_audio_frame(self, **columns: Unpack[rows.PreSplitAudioFrame]) -> None:
+        """Log a client's frame, or more about it (ENGINE_DB_LOG_PRE_SPLIT_AUDIO_FRAME)."""
+        if self._accept(_PRE_SPLIT_AUDIO_FRAME, columns):  # type: ignore[arg-type]
+            await self._writer.give_way()
+
+    async def log_recording_config(self, **columns: Unpack[rows.RecordingConfig]) -> None:
+        """Log a recording, or more about it (ENGINE_DB_LOG_RECORDING_CONFIG)."""
+        if self._accept(_RECORDING_CONFIG, columns):  # type: ignore[arg-type]
+            await self._writer.give_way()
+
+    async def log_websocket_connection(self, **columns: Unpack[rows.WebsocketConnection]) -> None:
+        """Log a connection, or more about it (ENGINE_DB_LOG_WEBSOCKET_CONNECTION)."""
+        if self._accept(_WEBSOCKET_CONNECTION, columns):  # type: ignore[arg-type]
+            await self._writer.give_way()
+
+    async def log_websocket_message(self, **columns: Unpack[rows.WebsocketMessage]) -> None:
+        """Log a message, or more about it (ENGINE_DB_LOG_WEBSOCKET_MESSAGE)."""
+        if self._accept(_WEBSOCKET_MESSAGE, columns):  # type: ignore[arg-type]
+            await self._writer.give_way()
+
+    async def log_process_registry(self, **columns: Unpack[rows.ProcessRegistry]) -> None:
+        """Log a process, or more about it (ENGINE_DB_LOG_PROCESS_REGISTRY)."""
+        if self._accept(_PROCESS_REGISTRY, columns):  # type: ignore[arg-type]
+            await self._writer.give_way()
+
+    async def log_steps(self, **columns: Unpack[rows.Step]) -> None:
+        """Log a step inside a function (ENGINE_DB_LOG_STEPS)."""
+        if self._accept(_STEPS, columns):  # type: ignore[arg-type]
+            await self._writer.give_way()
+
+
+_FUNCTIONS = encoder_of(tables.FUNCTIONS)
+_FUNCTION_ERROR = encoder_of(tables.FUNCTION_ERROR)
+_AUDIO_FRAME = encoder_of(tables.AUDIO_FRAME)
+_PRE_SPLIT_AUDIO_FRAME = encoder_of(tables.PRE_SPLIT_AUDIO_FRAME)
+_RECORDING_CONFIG = encoder_of(tables.RECORDING_CONFIG)
+_WEBSOCKET_CONNECTION = encoder_of(tables.WEBSOCKET_CONNECTION)
+_WEBSOCKET_MESSAGE = encoder_of(tables.WEBSOCKET_MESSAGE)
+_PROCESS_REGISTRY = encoder_of(tables.PROCESS_REGISTRY)
+_STEPS = encoder_of(tables.STEPS)
+
+# Open logs by event loop, the one opened last at the end.
+_logs: dict[asyncio.AbstractEventLoop, list[EngineLog]] = {}
+_all_logs: weakref.WeakSet[EngineLog] = weakref.WeakSet()
+
+
+def current_log() -> EngineLog:
+    """
+    Return the log that is open on the running event loop; of several, the one opened last.
+
+    Raises:
+        LogClosed: If there is none.
+
+    """
+    try:
+        return _logs[asyncio.get_running_loop()][-1]
+    except KeyError:
+        raise LogClosed(
+            "no EngineLog is open on this event loop; use `async with EngineLog(…):` around the engine"
+        ) from None
+
+
+def _abandon_logs_of_closed_loops() -> None:
+    for loop, logs in list(_logs.items()):
+        if loop.is_closed():
+            for log in list(logs):
+                log._abandon()
+
+
+def _leave_logs_to_parent() -> None:
+    for log in list(_all_logs):
+        if log._closed is None:
+            log._leave_to_parent()
+    _logs.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_logs_to_parent)

@@ -1,0 +1,68 @@
+"""Any bytes in, exact 100 ms frames out; performs no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import NamedTuple
+
+__all__ = ["Frame", "FrameCutter"]
+
+
+class Frame(NamedTuple):
+    """A frame of audio; ``end_ms`` is the last millisecond in it."""
+
+    number: int
+    start_ms: int
+    end_ms: int
+    audio: bytes
+
+    @property
+    def sha256_hex(self) -> str:
+        """The SHA-256 of the audio."""
+        return sha256(self.audio).hexdigest()
+
+
+class FrameCutter:
+    """
+    Cut a stream of PCM audio into frames of equal length, numbered from 1.
+
+    Args:
+        frame_ms: Length of a frame, in milliseconds.
+        sample_rate: Samples a second.
+        sample_bytes: Bytes of a sample, all channels together.
+
+    Raises:
+        ValueError: If such a frame isn't a whole number of samples.
+
+    """
+
+    def __init__(self, frame_ms: int = 100, sample_rate: int = 44_100, sample_bytes: int = 2) -> None:
+        if min(frame_ms, sample_rate, sample_bytes) <= 0 or frame_ms * sample_rate % 1000:
+            raise ValueError(
+                f"{frame_ms} ms at {sample_rate} samples a second isn't a positive, whole number of samples"
+            )
+        self.frame_ms = frame_ms
+        self.frame_bytes = frame_ms * sample_rate // 1000 * sample_bytes
+        self.bytes_received = 0
+        self.frames_cut = 0
+        self._rest = bytearray()
+
+    def feed(self, audio: bytes) -> Iterator[Frame]:
+        """Take audio in and yield the frames that are complete with it."""
+        self.bytes_received += len(audio)
+        self._rest += audio
+        while len(self._rest) >= self.frame_bytes:
+            yield self._cut(self.frame_bytes)
+
+    def flush(self) -> Frame | None:
+        """Return what is left as a last, shorter frame; :obj:`None` if nothing is."""
+        return self._cut(len(self._rest)) if self._rest else None
+
+    def _cut(self, size: int) -> Frame:
+        audio = bytes(self._rest[:size])
+        del self._rest[:size]
+        self.frames_cut += 1
+        start_ms = (self.frames_cut - 1) * self.frame_ms
+        length_ms = -(-size * self.frame_ms // self.frame_bytes)
+        return Frame(self.frames_cut, start_ms, start_ms + length_ms - 1, audio)

@@ -1,0 +1,79 @@
+"""
+What dead runs left in their spools: found, held under their lock, read, and removed.
+
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+from .segments import Header, Position, read_header, read_lines, segments_of
+from .spool import drop_lock, take_lock
+
+__all__ = ["Leftover", "is_alive", "runs_in", "take_leftover"]
+
+
+def runs_in(folder: Path) -> list[int]:
+    """Return the runs, dead and alive, that have files in ``folder``, oldest first."""
+    names = [path.name for path in folder.glob("*")] if folder.is_dir() else []
+    matches = (re.fullmatch(r"(\d+)(?:\.lock|-\d+\.jsonl)", name) for name in names)
+    return sorted({int(match[1]) for match in matches if match})
+
+
+def is_alive(folder: Path, run: int) -> bool:
+    """Tell whether the process of ``run`` is alive, by its lock."""
+    if run not in runs_in(folder):
+        return False
+    lock = take_lock(folder, run)
+    if lock is None:
+        return True
+    drop_lock(lock, remove=not any(segments_of(folder, run)))
+    return False
+
+
+class Leftover:
+    """The spool of a dead run, held under its lock until :meth:`let_go`."""
+
+    def __init__(self, folder: Path, run: int, lock: FileLock) -> None:
+        self.run = run
+        self.segments = dict(segments_of(folder, run))
+        self._lock = lock
+
+    def header(self) -> Header:
+        """Return who wrote the spool, as far as it is known."""
+        headers = (read_header(path) for path in self.segments.values())
+        unknown = Header(self.run, "", 0, "", self.last_sign_of_life().isoformat())
+        return next((header for header in headers if header is not None), unknown)
+
+    def last_sign_of_life(self) -> datetime:
+        """Return when the spool was last written to, as the file system has it."""
+        times = [path.stat().st_mtime for path in self.segments.values()]
+        return datetime.fromtimestamp(max(times, default=self.run), UTC)
+
+    def read(self, position: Position, max_bytes: int) -> tuple[bytes, Position]:
+        """Return whole lines from ``position``, none at the end, and the place behind them."""
+        for number, path in self.segments.items():
+            if number < position.segment:
+                continue
+            offset = position.offset if number == position.segment else 0
+            data, offset = read_lines(path, offset, max_bytes)
+            if data:
+                return data, Position(number, offset)
+        return b"", position
+
+    def let_go(self, *, remove: bool) -> None:
+        """Give up the lock; remove the files first if all is committed."""
+        if remove:
+            for path in self.segments.values():
+                path.unlink(missing_ok=True)
+        drop_lock(self._lock, remove=remove)
+
+
+def take_leftover(folder: Path, run: int) -> Leftover | None:
+    """Take the spool of ``run`` if its process is dead; :obj:`None` if it is alive."""
+    lock = take_lock(folder, run)
+    return None if lock is None else Leftover(folder, run, lock)

@@ -1,0 +1,37 @@
+"""The schema of the database file, as ``migrations/sqlite/`` tells it step by step."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from functools import cache
+
+from .resources import resource
+
+__all__ = ["APPLICATION_ID", "migrations"]
+
+# https://www.sqlite.org/pragma.html#pragma_application_id; "EngL".
+APPLICATION_ID = 0x456E674C
+
+
+@cache
+def migrations() -> tuple[tuple[str, ...], ...]:
+    """Return the statements of each migration; the first brings the file to version 1."""
+    files = sorted((resource("migrations") / "sqlite").glob("*.sql"))
+    for number, file in enumerate(files, 1):
+        if not file.name.startswith(f"{number:04}_"):
+            raise RuntimeError(f"migration {number} is missing: found {file.name} in its place")
+    if not files:
+        raise RuntimeError("the migrations are missing from the installation; reinstall async-enginelog")
+    return tuple(_statements(file.read_text("utf-8")) for file in files)
+
+
+def _statements(script: str) -> tuple[str, ...]:
+    statements: list[str] = []
+    statement = ""
+    for line in re.sub(r"^\s*--.*\n", "", script, flags=re.MULTILINE).splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            statements.append(statement.strip())
+            statement = ""
+    return tuple(statements)

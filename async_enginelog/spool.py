@@ -1,0 +1,350 @@
+"""
+The crash-proof queue of a run: a row is in it as soon as the call returns.
+
+A segment is a preallocated file, mapped into memory. Appending a row is one copy into that
+memory: no system call, no disk wait, and the kernel keeps what was copied when the process
+dies, however it dies. See :mod:`~async_enginelog.segments` for the files.
+
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+
+from .background import Background
+from .errors import SpoolUnusable
+from .segments import (
+    Header,
+    Position,
+    create_segment,
+    lock_path,
+    read_lines,
+    segment_path,
+)
+
+__all__ = ["IDS_PER_RUN", "Spool", "claim_run", "drop_lock", "take_lock"]
+
+T = TypeVar("T")
+
+# Ids of connections and messages are RUN * IDS_PER_RUN + n: unique in the database without
+# asking it. A run that needs more of them claims another number. 2 ** 63 is enough for all
+# runs until the year 2262.
+IDS_PER_RUN = 10**9
+
+# How soon a segment that couldn't be made is tried again, in seconds.
+RETRY_DELAY = 1.0
+
+
+def claim_run(folder: Path) -> int:
+    """
+    Claim a number that no other run of this database has or will have.
+
+    It is the present second since 1970, or one more than the number claimed last if that is
+    higher: so it stays unique when many runs start at once, and when the clock steps back.
+
+    Raises:
+        OSError: If the folder can't be written to.
+
+    """
+    memory = folder / "last-run"
+    with FileLock(folder / "last-run.lock", timeout=10, mode=0o600):
+        try:
+            last = int(memory.read_text("ascii"))
+        except (FileNotFoundError, ValueError):
+            last = 0
+        number = max(int(time.time()), last + 1)
+        memory.write_text(str(number), "ascii")
+    return number
+
+
+def take_lock(folder: Path, run: int) -> FileLock | None:
+    """Take the lock of ``run`` without waiting; :obj:`None` if its process is alive."""
+    lock = FileLock(lock_path(folder, run), mode=0o600, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    return lock
+
+
+def drop_lock(lock: FileLock, *, remove: bool) -> None:
+    """Release a lock that :func:`take_lock` gave, and remove its file if ``remove``."""
+    path = Path(lock.lock_file)
+    if remove and os.name != "nt":
+        # While it is held: nobody else can hold it at the same time. Whoever waits for
+        # it finds that the file is gone, and no segments.
+        path.unlink(missing_ok=True)
+    lock.release()
+    if remove and os.name == "nt":  # an open file can't be removed there
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
+class Spool:
+    """
+    Take rows in at one end and give them to the writer at the other.
+
+    Guarantees: rows come out in the order they went in, each until :meth:`release` says
+    that it is committed; :meth:`append` never waits for a disk. Any thread may append;
+    all else belongs to the event loop.
+
+    Args:
+        folder: Where the segments are; must exist.
+        header: Who writes this spool.
+        limit_bytes: How much room the spool may take on the disk.
+        segment_bytes: Size of one segment.
+
+    Raises:
+        OSError: If the first segment can't be made.
+
+    """
+
+    def __init__(self, folder: Path, header: Header, *, limit_bytes: int, segment_bytes: int) -> None:
+        self.folder = folder
+        self.run = header.run
+        self._header = header.line()
+        self._segment_bytes = segment_bytes
+        self._max_segments = max(2, limit_bytes // segment_bytes)
+        self._lock_file = take_lock(folder, header.run)
+        if self._lock_file is None:
+            raise SpoolUnusable(f"{lock_path(folder, header.run)} is locked by another process")
+
+        # Rows appended by the event loop, and by threads: an int each, so that
+        # the loop's count needs no lock.
+        self.appended = 0
+        self.appended_by_threads = 0
+
+        # When `appended` reaches this, append() returns True: the writer wants to know.
+        self.attention = 1
+
+        # Oldest and newest segment that exist and aren't released, newest mapped.
+        self._oldest = self._newest = 1
+        self._map = self._create(1)
+        self._write = self._map.write
+
+        # Guards all that follows, and the change of segments.
+        self._lock = threading.Lock()
+        self._prepared: mmap.mmap | None = None
+        self._preparing = False
+        self._retry_at = 0.0
+        self._fault: OSError | None = None
+        self._closed: str | None = None
+        self._closed_at = 0
+
+        # Makes and removes segments, and reads those that aren't mapped any more.
+        self._background = Background("enginelog-spool")
+        self._prepare_next()
+
+    def append(self, line: bytes) -> bool:
+        """
+        Take a row in; it survives the death of the process from here on.
+
+        Only for the thread of the event loop.
+
+        Returns:
+            Whether :attr:`attention` is reached.
+
+        Raises:
+            SpoolUnusable: If there is no room: at the limit, or the disk fails.
+
+        """
+        try:
+            self._write(line)  # one C call: atomic among threads
+        except ValueError:
+            self._append_to_next_segment(line)
+        self.appended = appended = self.appended + 1
+        return appended >= self.attention
+
+    def append_from_thread(self, line: bytes) -> None:
+        """Do the same from any thread."""
+        try:
+            self._write(line)
+        except ValueError:
+            self._append_to_next_segment(line)
+        with self._lock:
+            self.appended_by_threads += 1
+
+    def _append_to_next_segment(self, line: bytes) -> None:
+        with self._lock:
+            try:
+                self._write(line)  # another thread may have changed segments meanwhile
+                return
+            except ValueError:
+                pass
+            if self._closed:
+                raise SpoolUnusable(self._closed)
+            if self._prepared is None:
+                self._prepare_next()
+                raise SpoolUnusable(self._reason())
+            # Closing makes every write that still goes to the old segment fail, so that
+            # it comes here; what was copied into it stays in its file.
+            self._map.close()
+            self._map, self._prepared = self._prepared, None
+            self._write = self._map.write
+            self._newest += 1
+            self._write(line)
+            self._prepare_next()
+
+    def _reason(self) -> str:
+        if self._fault is not None:
+            return f"{self.folder}: {self._fault.strerror or self._fault}"
+        if self._at_limit():
+            return f"{self.folder} is at its limit of {self._max_segments * self._segment_bytes:,} bytes"
+        return f"{self.folder}: the disk is too slow to make the next segment"
+
+    def _at_limit(self) -> bool:
+        return self._newest + 1 - self._oldest >= self._max_segments
+
+    def _prepare_next(self) -> None:
+        """Have the next segment made ahead of need, off the loop, unless one is or can't be."""
+        ready = self._preparing or self._prepared is not None
+        if ready or self._closed or self._at_limit() or time.monotonic() < self._retry_at:
+            return
+        self._preparing = True
+        self._background.submit(self._prepare)
+
+    def _prepare(self) -> None:
+        prepared, fault = None, None
+        try:
+            prepared = self._create(self._newest + 1)
+        except OSError as error:
+            fault = error
+        with self._lock:
+            self._prepared, self._fault, self._preparing = prepared, fault, False
+            if fault is not None:
+                self._retry_at = time.monotonic() + RETRY_DELAY
+
+    def _create(self, number: int) -> mmap.mmap:
+        path = segment_path(self.folder, self.run, number)
+        try:
+            return create_segment(path, self._header, self._segment_bytes)
+        except FileNotFoundError:  # somebody removed the folder
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            return create_segment(path, self._header, self._segment_bytes)
+
+    @property
+    def end(self) -> Position:
+        """The place behind the newest row."""
+        with self._lock:
+            return Position(self._newest, self._map.tell() if not self._closed else self._closed_at)
+
+    @property
+    def start(self) -> Position:
+        """The place of the oldest row that may still be there."""
+        return Position(self._oldest, 0)
+
+    def pending_bytes(self, position: Position) -> int:
+        """Return how many bytes wait behind ``position``, headers included."""
+        end = self.end
+        return (end.segment - position.segment) * self._segment_bytes + end.offset - position.offset
+
+    async def read(self, position: Position, max_bytes: int) -> tuple[bytes, Position]:
+        """
+        Return whole lines from ``position``, none if there are none, and the place behind them.
+
+        Raises:
+            OSError: If a segment that isn't mapped any more can't be read.
+
+        """
+        while True:
+            with self._lock:
+                if position.segment == self._newest and not self._closed:
+                    return self._read_newest(position, max_bytes)
+                newest = self._newest
+            data, offset = await self._read_file(position, max_bytes)
+            if data or position.segment >= newest:
+                return data, Position(position.segment, offset)
+            position = Position(position.segment + 1, 0)
+
+    def _read_newest(self, position: Position, max_bytes: int) -> tuple[bytes, Position]:
+        start = position.offset or len(self._header)
+        data = self._map[start : min(self._map.tell(), start + max_bytes)]
+        data = data[: data.rfind(b"\n") + 1]
+        return data, Position(position.segment, start + len(data))
+
+    async def _read_file(self, position: Position, max_bytes: int) -> tuple[bytes, int]:
+        path = segment_path(self.folder, self.run, position.segment)
+        return await self.off_loop(lambda: read_lines(path, position.offset, max_bytes))
+
+    async def off_loop(self, job: Callable[[], T]) -> T:
+        """Run a job that may wait for a disk in the thread of the spool."""
+        return await asyncio.wrap_future(self._background.submit(job))
+
+    def release(self, position: Position) -> None:
+        """Give back the room of all before ``position``: it is committed."""
+        with self._lock:
+            drained = range(self._oldest, position.segment)
+            self._oldest = max(self._oldest, position.segment)
+            self._prepare_next()
+        for number in drained:
+            path = segment_path(self.folder, self.run, number)
+            self._background.submit(partial(path.unlink, missing_ok=True))
+
+    def disk_bytes(self) -> int:
+        """Return the room that the segments take on the disk."""
+        with self._lock:
+            return (self._newest - self._oldest + 1 + (self._prepared is not None)) * self._segment_bytes
+
+    def ids(self) -> Iterator[int]:
+        """Yield ids that are unique in the database, across runs and processes."""
+        run = self.run
+        while True:
+            yield from islice(count(run * IDS_PER_RUN + 1), IDS_PER_RUN - 1)
+            run = claim_run(self.folder)
+
+    def close(self, reason: str, *, drained: bool, timeout: float) -> None:
+        """
+        Take no more rows, and leave the files if they hold rows that aren't committed.
+
+        Args:
+            reason: What :meth:`append` says from now on.
+            drained: Whether every row is committed, so that the files can go.
+            timeout: How long to wait for a disk that hangs, in seconds.
+
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed, self._closed_at = reason, self._map.tell()
+            self._map.close()
+            prepared, self._prepared = self._prepared, None
+        self._background.submit(lambda: self._clean_up(prepared, drained=drained))
+        self._background.close(timeout)
+
+    def _clean_up(self, prepared: mmap.mmap | None, *, drained: bool) -> None:
+        prepared = prepared or self._prepared  # made while close() was under way
+        if prepared is not None:
+            prepared.close()
+            segment_path(self.folder, self.run, self._newest + 1).unlink(missing_ok=True)
+        if drained:
+            for number in range(self._oldest, self._newest + 1):
+                segment_path(self.folder, self.run, number).unlink(missing_ok=True)
+        if self._lock_file is not None:
+            drop_lock(self._lock_file, remove=drained)
+
+    def abandon(self) -> None:
+        """
+        Let go of the files in a forked child, where they belong to the parent.
+
+        The map is shared memory: a row of the child would land on top of the parent's.
+
+        """
+        self._lock = threading.Lock()  # the parent's may have been held in the fork
+        self._closed = "this log was opened before a fork; open one in the child"
+        self._closed_at = 0
+        self._map.close()
+        if self._prepared is not None:
+            self._prepared.close()

@@ -1,0 +1,292 @@
+"""
+The one background task of a log: it moves rows from the spool into the database.
+
+It is the only user of the connection. Whatever the database does, it goes on: after a fault
+it throws the connection away, waits a little, opens another, asks the database how far the spool
+is committed, and goes on from there. That is also how it begins, and what makes each row be
+committed exactly once.
+
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from .committer import Committer
+from .console import Console
+from .database import Database
+from .errors import StorageError
+from .recovery import recover_dead_runs
+from .segments import Header, Position
+from .spool import Spool
+
+__all__ = ["Writer"]
+
+# Rows wait so long before they are committed, in seconds, unless many wait.
+MAX_DELAY = 0.05
+# So many rows waiting are committed at once.
+BATCH_ROWS = 500
+# So many rows waiting make the caller give way to the other tasks of the loop.
+PAUSE_ROWS = 2_000
+# While the database fails, the caller gives way only once in so many rows.
+FAILING_PAUSE_ROWS = 500
+# What one transaction takes from the spool at most, in bytes: some 1,500 rows. Decoding them
+# takes the loop about two milliseconds.
+BATCH_BYTES = 384 * 1024
+# A fault is tried again after the first of these, in seconds, then doubled up to the second.
+RETRY_DELAYS = 0.1, 1.0
+# An idle log says so often that it is alive, and looks for what dead runs left, in seconds.
+SIGN_OF_LIFE = 30.0
+
+
+class Writer:
+    """
+    Commit what is in the spool, for as long as :meth:`run` runs.
+
+    Args:
+        database: The connection, if it is open already.
+        open_database: Opens the database; called after each fault.
+        spool: Where the rows are.
+        header: Who this run is.
+        console: Where faults are told.
+        as_stored: Turns an ISO 8601 time in UTC into the text that is stored.
+        far_behind_bytes: So much in the spool makes callers wait for the writer.
+
+    Attributes:
+        committed: Rows of this run that are committed.
+        unreadable: Lines of this run's spool that were set aside.
+        position: Up to where the spool is committed.
+        flushes: Transactions with rows of this run.
+        fault: Why the database can't be used at the moment.
+        last_fault: The last such reason, also when it is over.
+
+    """
+
+    def __init__(
+        self,
+        database: Database | None,
+        open_database: Callable[[], Awaitable[Database]],
+        spool: Spool,
+        header: Header,
+        console: Console,
+        *,
+        as_stored: Callable[[str], str],
+        far_behind_bytes: int,
+    ) -> None:
+        self._database = database
+        self._open_database = open_database
+        self._spool = spool
+        self._header = header
+        self._console = console
+        self._committer = Committer(spool.folder, as_stored, spool.off_loop)
+        self._far_behind_bytes = far_behind_bytes
+
+        self.committed = 0
+        self.unreadable = 0
+        self.flushes = 0
+        self.position = Position(1, 0)
+        self.fault: StorageError | None = None
+        self.last_fault: StorageError | None = None
+        # What the database says, or should say, of ROWS_COMMITTED.
+        self._database_rows = 0
+
+        # Rows appended when the writer last took some.
+        self._taken = 0
+        # Set when there is something to do.
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        # Set, and replaced, after each commit and each fault.
+        self._news = asyncio.Event()
+        # Whether the database was reached, and what dead runs left is committed.
+        self.reached = False
+        # Whether to say that this run is alive, and to look for dead ones.
+        self._look_around = True
+        # Whether stop() was called; whether the task was cancelled by somebody else.
+        self._closing = self._last_round = False
+        self._retry_delay = RETRY_DELAYS[0]
+
+    # -- called by the log ----------------------------------------------------------------------
+
+    def attend(self) -> bool:
+        """Take note of rows in the spool; tell whether the caller should give way."""
+        spool = self._spool
+        waiting = spool.appended - self._taken
+        if waiting < BATCH_ROWS:
+            self._wake_later()
+            spool.attention = self._taken + BATCH_ROWS
+            return False
+        self._wake.set()
+        if waiting < PAUSE_ROWS:
+            spool.attention = self._taken + PAUSE_ROWS
+            return False
+        if self.fault is not None:
+            spool.attention = spool.appended + FAILING_PAUSE_ROWS
+        return True
+
+    async def give_way(self) -> None:
+        """Let other tasks run; wait for the writer only if it is far behind, and not failing."""
+        far_behind = self._spool.pending_bytes(self.position) > self._far_behind_bytes
+        if far_behind and self.fault is None:
+            await self._news.wait()
+        else:
+            await asyncio.sleep(0)
+
+    def rows_from_thread(self) -> None:
+        """Take note of rows that a thread appended; runs in the loop."""
+        self._wake_later()
+
+    def _wake_later(self) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(MAX_DELAY, self._wake.set)
+
+    async def first_news(self) -> None:
+        """Wait until dead runs are recovered, or a fault is met."""
+        while not self.reached and self.fault is None:
+            await self._news.wait()
+
+    async def committed_up_to(self, position: Position) -> None:
+        """Wait until all before ``position`` is committed."""
+        self._wake.set()
+        while self.position < position:
+            await self._news.wait()
+
+    def stop(self) -> None:
+        """Have :meth:`run` return as soon as the spool is empty and the database doesn't fail."""
+        self._closing = True
+        self._wake.set()
+
+    # -- the task -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """
+        Commit rows until :meth:`stop` is called and all is committed.
+
+        When the task is cancelled by somebody else (the event loop is taken down, and nobody
+        closed the log), what is in the spool is committed before it ends, if that goes at once.
+
+        """
+        try:
+            await self._work()
+        except asyncio.CancelledError:
+            # The statement under way may have been committed or not: the next connection tells.
+            await self._disconnect()
+            if self._closing:
+                raise
+            self._last_round = True
+            await self._work()
+        finally:
+            await self._disconnect()
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                await self._commit_all()
+                self._works()
+            except OSError as error:  # our StorageError is one
+                await self._fails(error)
+            if self._last_round or (self._closing and self.fault is None):
+                return
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait for rows; after a fault, for the time to try again."""
+        if self.fault is not None:
+            await asyncio.sleep(self._retry_delay)
+            self._retry_delay = min(self._retry_delay * 2, RETRY_DELAYS[1])
+            return
+        # From here on the next row is to start the timer.
+        self._spool.attention = self._spool.appended + 1
+        try:
+            async with asyncio.timeout(SIGN_OF_LIFE):
+                await self._wake.wait()
+        except TimeoutError:
+            self._look_around = True
+
+    async def _commit_all(self) -> None:
+        database = await self._connected()
+        if self._look_around:
+            await self._commit(database, b"", self.position)
+            await self._recover(database)
+            self._look_around = False
+        while True:
+            self._take_note()
+            data, position = await self._spool.read(self.position, BATCH_BYTES)
+            if not data:
+                break
+            await self._commit(database, data, position)
+        if self._closing:
+            # Rows that went to the console meanwhile are in the counts, too.
+            await self._commit(database, b"", position)
+            await database.end_run(self._header.run, "closed", self._committer.now())
+
+    def _take_note(self) -> None:
+        """Note that all rows up to here are about to be taken."""
+        self._wake.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._taken = self._spool.appended
+        self._spool.attention = self._taken + BATCH_ROWS
+
+    async def _commit(self, database: Database, data: bytes, position: Position) -> None:
+        spool, on_console = self._spool, self._console.rows
+        accepted = spool.appended + spool.appended_by_threads + on_console
+        state = self._committer.state(
+            self._header, position, accepted=accepted, on_console=on_console, alive=True
+        )
+        outcome = await self._committer.commit(database, data, state)
+        self.committed += outcome.rows
+        self._database_rows += outcome.rows
+        self.unreadable += outcome.unreadable
+        self.flushes += bool(data)
+        self.position = position
+        self._spool.release(position)
+        self._tell_news()
+
+    async def _connected(self) -> Database:
+        """Return the connection; open one if there is none, and find out how far things are."""
+        if self._database is None:
+            self._database = await self._open_database()
+            self._look_around = True
+            progress = await self._database.progress_of(self._header.run)
+            if progress is not None:
+                self.committed += progress.rows - self._database_rows
+                self.position = max(progress.position, self._spool.start)
+            self._database_rows = progress.rows if progress else 0
+        return self._database
+
+    async def _recover(self, database: Database) -> None:
+        run, folder, off_loop = self._header.run, self._spool.folder, self._spool.off_loop
+        recovered = await recover_dead_runs(database, folder, run, self._committer, off_loop)
+        if recovered:
+            self._console.warn("recovery", f"{database.path}: committed {recovered:,} rows of dead runs")
+        self.reached = True
+        self._tell_news()
+
+    async def _disconnect(self) -> None:
+        if self._database is not None:
+            database, self._database = self._database, None
+            await database.close()
+
+    async def _fails(self, error: OSError) -> None:
+        await self._disconnect()
+        fault = error if isinstance(error, StorageError) else StorageError(str(error))
+        self.fault = self.last_fault = fault
+        self._console.warn(
+            "database", f"{fault}; rows wait in {self._spool.folder} until it works again, the engine goes on"
+        )
+        self._tell_news()
+
+    def _works(self) -> None:
+        if self.fault is not None:
+            self.fault = None
+            self._retry_delay = RETRY_DELAYS[0]
+            self._console.works_again(
+                "database", "the database works again; the rows that waited are committed"
+            )
+
+    def _tell_news(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
