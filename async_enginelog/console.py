@@ -12,6 +12,7 @@ that is, the run, the number of the row among those the run put on the console, 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -76,9 +77,9 @@ class Console:
 
     def _print(self, run: int, number: int, line: bytes) -> None:
         try:
-            sys.stderr.write(f"enginelog-row {run} {number} {line.decode().rstrip()}\n")
+            sys.stderr.write(f"enginelog-row {run} {number} {_ascii(line.decode().rstrip())}\n")
             sys.stderr.flush()
-        except (OSError, ValueError, AttributeError):  # closed, or none at all
+        except Exception:  # closed, none at all, or somebody's own
             with self._lock:
                 self.rows -= 1
                 self.dropped += 1
@@ -103,6 +104,11 @@ class Console:
         self._background.close(timeout)
 
 
+def _ascii(line: str) -> str:
+    """Return a JSON line that survives any encoding the console may have."""
+    return line if line.isascii() else re.sub(r"[^\0-\x7f]", lambda match: json.dumps(match[0])[1:-1], line)
+
+
 def rows_in(capture: Iterable[bytes]) -> Iterator[ConsoleRow]:
     """
     Find the rows in the lines of a console capture, whatever stands before or behind them.
@@ -112,5 +118,16 @@ def rows_in(capture: Iterable[bytes]) -> Iterator[ConsoleRow]:
 
     """
     for text in capture:
-        if match := re.search(rb"enginelog-row (\d{1,18}) (\d{1,18}) (\[\".*\}\])", text):
-            yield ConsoleRow(int(match[1]), int(match[2]), match[3])
+        for match in re.finditer(rb'enginelog-row (\d{1,18}) (\d{1,18}) (?=\[")', text):
+            if line := _row_at_start(text[match.end() :]):
+                yield ConsoleRow(int(match[1]), int(match[2]), line)
+
+
+def _row_at_start(text: bytes) -> bytes | None:
+    characters = text.decode("utf-8", "surrogateescape")
+    try:
+        row, end = json.JSONDecoder().raw_decode(characters)
+    except (ValueError, RecursionError):
+        return None
+    whole = len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], dict)
+    return characters[:end].encode("utf-8", "surrogateescape") if whole else None

@@ -16,17 +16,19 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import aiosqlite
 
-from .batch import Batch
+from .batch import Batch, prepare
 from .errors import NotAnEngineLog, PathError, RowRefused, SchemaTooNew, StorageError
+from .lines import Row
 from .migrations import APPLICATION_ID, migrations
 from .segments import Position
+from .tables import TABLES
 
 __all__ = ["Database", "Progress", "RunState"]
 
@@ -38,6 +40,9 @@ BUSY_TIMEOUT = 0.25
 # passively, which waits for nobody (https://www.sqlite.org/wal.html#ckpt).
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
 CHECKPOINT_PAGES = 2000
+
+# A copy is made in steps of so many pages of 4 KiB; between them it tells how far it is.
+COPY_PAGES = 256
 
 Synchronous = Literal["NORMAL", "FULL"]
 
@@ -73,7 +78,13 @@ VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,
 ON CONFLICT (ENGINE_RUN_ID) DO UPDATE SET
     DT_LAST_SIGN_OF_LIFE = max(coalesce(DT_LAST_SIGN_OF_LIFE, ''), excluded.DT_LAST_SIGN_OF_LIFE),
     DT_ENDED = iif(?14, NULL, DT_ENDED), HOW_ENDED = iif(?14, NULL, HOW_ENDED),
-    ROWS_ACCEPTED = max(ROWS_ACCEPTED, excluded.ROWS_ACCEPTED),
+    -- A replay may have made the row, of a run that was never heard of; recovery tells the rest.
+    HOST_NAME = coalesce(HOST_NAME, excluded.HOST_NAME),
+    PROCESS_ID = coalesce(PROCESS_ID, excluded.PROCESS_ID),
+    LIBRARY_VERSION = coalesce(LIBRARY_VERSION, excluded.LIBRARY_VERSION),
+    DT_STARTED = coalesce(DT_STARTED, excluded.DT_STARTED),
+    ROWS_ACCEPTED = max(ROWS_ACCEPTED, excluded.ROWS_ACCEPTED,
+        ROWS_COMMITTED + ?11 + max(ROWS_ON_CONSOLE, excluded.ROWS_ON_CONSOLE) + ROWS_UNREADABLE + ?13),
     ROWS_ON_CONSOLE = max(ROWS_ON_CONSOLE, excluded.ROWS_ON_CONSOLE),
     ROWS_COMMITTED = ROWS_COMMITTED + ?11,
     ROWS_STORED = ROWS_STORED + ?12,
@@ -81,6 +92,23 @@ ON CONFLICT (ENGINE_RUN_ID) DO UPDATE SET
     SPOOL_SEGMENT = excluded.SPOOL_SEGMENT, SPOOL_OFFSET = excluded.SPOOL_OFFSET,
     LAST_LOG_SEQ = excluded.LAST_LOG_SEQ
 RETURNING LAST_LOG_SEQ - ?11
+"""
+
+_REPLAYED_RUN_SQL = """
+UPDATE ENGINE_LOG_RUN SET
+    ROWS_REPLAYED = ROWS_REPLAYED + ?2,
+    ROWS_STORED = ROWS_STORED + ?3,
+    LAST_LOG_SEQ = iif(?4, ?5 + ?4, LAST_LOG_SEQ),
+    ROWS_ACCEPTED = ROWS_ACCEPTED + max(0, ?6 - ROWS_ON_CONSOLE),
+    ROWS_ON_CONSOLE = max(ROWS_ON_CONSOLE, ?6)
+WHERE ENGINE_RUN_ID = ?1
+"""
+
+# A copy knows nothing of what its runs did afterwards, nor of their spools: they end here.
+_COPIED_RUNS_SQL = """
+UPDATE ENGINE_LOG_RUN SET HOW_ENDED = 'copied', DT_ENDED = DT_LAST_SIGN_OF_LIFE,
+    ROWS_ACCEPTED = ROWS_COMMITTED + ROWS_ON_CONSOLE + ROWS_UNREADABLE
+WHERE HOW_ENDED IS NULL
 """
 
 
@@ -146,6 +174,17 @@ class Database:
         return database
 
     @classmethod
+    async def open_in_memory(cls) -> Self:
+        """Open an empty database in memory, to see the schema that the migrations make."""
+        database = await cls._connect(Path(":memory:"), ":memory:", uri=False)
+        try:
+            await database.migrate()
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    @classmethod
     async def _connect(cls, path: Path, name: str, *, uri: bool) -> Self:
         with _storage_errors(path):
             # In this mode sqlite3 sends BEGIN IMMEDIATE itself, within the call of the first
@@ -156,6 +195,10 @@ class Database:
             connection = await connecting
         _stop_at_exit(connection)
         return cls(path, connection)
+
+    async def wait_for_locks(self, timeout: float) -> None:
+        """Have SQLite wait so many seconds for a lock; the default suits the writer of a log."""
+        await self.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
 
     async def close(self) -> None:
         """Close the connection; an open transaction is rolled back. Never raises."""
@@ -301,6 +344,121 @@ class Database:
         """Return the runs that nobody has marked as ended."""
         rows = await self.fetch("SELECT ENGINE_RUN_ID FROM ENGINE_LOG_RUN WHERE HOW_ENDED IS NULL")
         return [run for (run,) in rows]
+
+    # -- for the command ------------------------------------------------------------------------
+
+    async def truncate(self) -> int:
+        """
+        Delete all rows of the nine tables, in one transaction, and return how many there were.
+
+        The runs stay, with the LOG_SEQ they gave: it never goes back.
+
+        """
+        with _storage_errors(self.path):
+            fetch = self._connection.execute_fetchall
+            await fetch("UPDATE ENGINE_LOG_RUN SET ROWS_STORED = 0")
+            before = self._connection.total_changes
+            for table in TABLES:
+                await fetch(f"DELETE FROM {table}")  # noqa: S608
+            deleted = self._connection.total_changes - before
+            await self._connection.commit()
+            # Gives the room back to the disk; while others write, it is only used again.
+            await fetch("PRAGMA incremental_vacuum")
+        return deleted
+
+    async def replay(
+        self,
+        run: int,
+        rows: Mapping[int, Row],
+        *,
+        highest: int,
+        how_ended: str | None,
+        as_stored: Callable[[str], str],
+        added: str,
+    ) -> int:
+        """
+        Commit rows that ``run`` put on the console, each by its number, unless they are there.
+
+        Args:
+            highest: The highest number that was seen of this run, readable or not.
+            how_ended: What to say of a run that the database doesn't know.
+            as_stored: Turns an ISO 8601 time in UTC into the text that is stored.
+            added: The present time, as it is stored.
+
+        Returns:
+            How many rows weren't there yet.
+
+        """
+        with _storage_errors(self.path):
+            fetch = self._connection.execute_fetchall
+            await fetch(
+                "INSERT INTO ENGINE_LOG_RUN (ENGINE_RUN_ID, HOW_ENDED) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (run, how_ended),
+            )
+            fresh = [row for number, row in rows.items() if await self._is_fresh(run, number)]
+            batch = prepare(fresh, as_stored=as_stored, fill_only=True)
+            [(last_seq,)] = await fetch("SELECT max(LAST_LOG_SEQ) FROM ENGINE_LOG_RUN")
+            before = await self._highest_rows(batch.keyed_tables)
+            for sql, parameters in batch.statements:
+                await fetch(sql, (added, run, last_seq, *parameters))
+            stored = batch.new_rows + await self._highest_rows(batch.keyed_tables) - before
+            counts = (batch.rows, stored, batch.rows, last_seq, highest)
+            await fetch(_REPLAYED_RUN_SQL, (run, *counts))
+            await self._connection.commit()
+        return batch.rows
+
+    async def _is_fresh(self, run: int, number: int) -> bool:
+        """Note that a row of the console is brought back; tell whether it wasn't before."""
+        return bool(
+            await self._connection.execute_fetchall(
+                "INSERT INTO ENGINE_LOG_REPLAYED (ENGINE_RUN_ID, CONSOLE_ROW_NO) VALUES (?, ?) "
+                "ON CONFLICT DO NOTHING RETURNING CONSOLE_ROW_NO",
+                (run, number),
+            )
+        )
+
+    async def copy_to(self, path: Path, progress: Callable[[int, int], None]) -> None:
+        """
+        Copy the database into the empty file ``path``, as it is at this moment.
+
+        The engine goes on writing meanwhile. The copy is one file, without a WAL. Cancelling
+        is safe, and stops the copying; the file is then of no use.
+
+        Args:
+            progress: Told how many pages are left, and of how many. Called in another thread.
+
+        Raises:
+            StorageError: If either file can't be used now, such as on a full disk.
+
+        """
+        copy = await self._connect(path, str(path), uri=False)
+        try:
+            # The first read fixes what this connection sees until the end of the transaction. Without
+            # it, each commit of the engine would have the copying start again.
+            await self.execute("BEGIN")
+            await self.schema_version()
+            await self._copy_pages(copy, progress)
+            await self.execute("ROLLBACK")
+            await copy.execute("PRAGMA journal_mode = DELETE")
+            await copy.execute(_COPIED_RUNS_SQL)
+            await copy.execute("COMMIT")
+        finally:
+            await copy.close()
+
+    async def _copy_pages(self, copy: Self, progress: Callable[[int, int], None]) -> None:
+        stopped = threading.Event()
+
+        def step(_: int, left: int, pages: int) -> None:
+            if stopped.is_set():  # the thread would go on to the end, whoever waits for it
+                raise InterruptedError("the copying was stopped")
+            progress(left, pages)
+
+        try:
+            with _storage_errors(copy.path):
+                await self._connection.backup(copy._connection, pages=COPY_PAGES, progress=step)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
 
 
 def _read_only_uri(path: Path) -> str:

@@ -225,7 +225,7 @@ class EngineLog:
         except OSError as error:
             raise PathError(
                 f"{folder}: the spool can't be created: {error.strerror or error}; "
-                "the folder of the database must be writable, with room for 32 MiB"
+                "the folder of the database must be writable, with room for 48 MiB"
             ) from error
         return folder
 
@@ -238,7 +238,6 @@ class EngineLog:
             self._header,
             self._console,
             as_stored=self._as_stored,
-            far_behind_bytes=self._spool_limit // 4,
         )
         self._task = self._loop.create_task(self._run_writer(), name="enginelog-writer")
 

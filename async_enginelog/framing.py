@@ -49,9 +49,12 @@ class FrameCutter:
         self._rest = bytearray()
 
     def feed(self, audio: bytes) -> Iterator[Frame]:
-        """Take audio in and yield the frames that are complete with it."""
+        """Take audio in, at once, and yield the frames that are complete with it."""
         self.bytes_received += len(audio)
         self._rest += audio
+        return self._complete()
+
+    def _complete(self) -> Iterator[Frame]:
         while len(self._rest) >= self.frame_bytes:
             yield self._cut(self.frame_bytes)
 

@@ -54,13 +54,13 @@ class Leftover:
         times = [path.stat().st_mtime for path in self.segments.values()]
         return datetime.fromtimestamp(max(times, default=self.run), UTC)
 
-    def read(self, position: Position, max_bytes: int) -> tuple[bytes, Position]:
+    def read(self, position: Position, max_lines: int) -> tuple[bytes, Position]:
         """Return whole lines from ``position``, none at the end, and the place behind them."""
         for number, path in self.segments.items():
             if number < position.segment:
                 continue
             offset = position.offset if number == position.segment else 0
-            data, offset = read_lines(path, offset, max_bytes)
+            data, offset = read_lines(path, offset, max_lines)
             if data:
                 return data, Position(number, offset)
         return b"", position

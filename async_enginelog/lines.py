@@ -87,13 +87,15 @@ class RowEncoder:
 
     def _encode_new_shape(self, columns: dict[str, Any]) -> bytes:
         plain = plain_columns(self._table, columns)
+        if not plain:
+            raise ValueError(f"{self._name}: no value was given; pass at least one column that isn't None")
         shape = (*columns, *map(type, columns.values()))
         if self._is_native(columns):
             if len(self._shapes) >= MAX_SHAPES:
                 self._shapes.clear()
             self._shapes[shape] = self._plan(columns)
             return self(columns)
-        return self._encode_carefully(plain)
+        return self._encode_plain(plain)
 
     def _is_native(self, columns: dict[str, Any]) -> bool:
         known = self._table.columns
@@ -108,7 +110,9 @@ class RowEncoder:
         return _Plan(times, stamp if stamp and columns.get(stamp) is None else None)
 
     def _encode_carefully(self, columns: dict[str, Any]) -> bytes:
-        plain = plain_columns(self._table, columns)
+        return self._encode_plain(plain_columns(self._table, columns))
+
+    def _encode_plain(self, plain: dict[str, Any]) -> bytes:
         stamp = self._table.stamp
         if stamp and stamp not in plain:
             plain[stamp] = datetime.now(UTC)
@@ -132,11 +136,11 @@ def encoder_of(table: Table) -> RowEncoder:
 
 def plain_columns(table: Table, columns: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return ``columns`` with names in lower case and values of native types, without the empty ones.
+    Return ``columns`` with names in lower case and values as a line has them, without the empty ones.
 
     Raises:
         TypeError: If a column doesn't exist or a value has the wrong type.
-        ValueError: If no value is given, or one can't be read as its type.
+        ValueError: If a value can't be read as its type.
 
     """
     plain: dict[str, Any] = {}
@@ -148,8 +152,6 @@ def plain_columns(table: Table, columns: Mapping[str, Any]) -> dict[str, Any]:
             )
         if value is not None:
             plain[column.argument] = _native(table, column, value)
-    if not plain:
-        raise ValueError(f"{table.name}: no value was given; pass at least one column that isn't None")
     return plain
 
 
@@ -163,9 +165,10 @@ def _native(table: Table, column: Column, value: object) -> Any:
             case Kind.TEXT:
                 return as_text(value, column.width)
             case Kind.TIME:
-                return as_time(value)
+                return as_time(value).isoformat()  # as the encoder writes it
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{table.name}.{column.name}: {error}") from None
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{table.name}.{column.name}: {error}") from None
 
 
 def decode(data: bytes) -> tuple[list[Row], list[bytes]]:

@@ -11,8 +11,8 @@ from .segments import Position
 
 __all__ = ["recover_dead_runs"]
 
-# Nobody waits for these rows one by one, so transactions may be large.
-BATCH_BYTES = 1024 * 1024
+# Rows in a transaction.
+BATCH_ROWS = 1024
 
 
 async def recover_dead_runs(
@@ -67,7 +67,7 @@ async def _commit_leftover(
     recovered = 0
     while True:
         start = position
-        data, position = await off_loop(lambda start=start: leftover.read(start, BATCH_BYTES))  # type: ignore[misc]
+        data, position = await off_loop(lambda start=start: leftover.read(start, BATCH_ROWS))  # type: ignore[misc]
         if not data:
             return recovered
         state = committer.state(header, position, sign_of_life=sign_of_life)

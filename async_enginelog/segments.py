@@ -20,10 +20,12 @@ import orjson
 
 __all__ = [
     "FORMAT",
+    "READ_BYTES",
     "SEGMENT_BYTES",
     "Header",
     "Position",
     "create_segment",
+    "first_lines",
     "lock_path",
     "read_header",
     "read_lines",
@@ -35,6 +37,8 @@ __all__ = [
 
 FORMAT = 1
 SEGMENT_BYTES = 16 * 1024 * 1024
+# What is read at once; many times the longest line.
+READ_BYTES = 512 * 1024
 _ZEROS = bytes(256 * 1024)
 
 
@@ -125,7 +129,7 @@ def read_header(path: Path) -> Header | None:
         return None
 
 
-def read_lines(path: Path, offset: int, max_bytes: int) -> tuple[bytes, int]:
+def read_lines(path: Path, offset: int, max_lines: int) -> tuple[bytes, int]:
     """
     Read whole lines from ``offset``, the header left out.
 
@@ -141,12 +145,18 @@ def read_lines(path: Path, offset: int, max_bytes: int) -> tuple[bytes, int]:
             file.readline(65_536)
             offset = file.tell()
         file.seek(offset)
-        data = file.read(max_bytes)
+        data = file.read(READ_BYTES)
     zero = data.find(0)
     if zero >= 0:
         data = data[:zero]
-    data = data[: data.rfind(b"\n") + 1]
+    data = first_lines(data, max_lines)
     return data, offset + len(data)
+
+
+def first_lines(data: bytes, max_lines: int) -> bytes:
+    """Return the first ``max_lines`` of whole lines."""
+    parts = data.split(b"\n", max_lines)
+    return data[: len(data) - len(parts[-1])]
 
 
 def size_of(path: Path) -> int:

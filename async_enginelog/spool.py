@@ -14,6 +14,7 @@ import mmap
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count, islice
@@ -25,9 +26,11 @@ from filelock import FileLock, Timeout
 from .background import Background
 from .errors import SpoolUnusable
 from .segments import (
+    READ_BYTES,
     Header,
     Position,
     create_segment,
+    first_lines,
     lock_path,
     read_lines,
     segment_path,
@@ -41,6 +44,9 @@ T = TypeVar("T")
 # asking it. A run that needs more of them claims another number. 2 ** 63 is enough for all
 # runs until the year 2262.
 IDS_PER_RUN = 10**9
+
+# Segments made ahead of need. One would do, but for a disk that is slow for a moment.
+SPARES = 2
 
 # How soon a segment that couldn't be made is tried again, in seconds.
 RETRY_DELAY = 1.0
@@ -137,7 +143,7 @@ class Spool:
 
         # Guards all that follows, and the change of segments.
         self._lock = threading.Lock()
-        self._prepared: mmap.mmap | None = None
+        self._spares: deque[mmap.mmap] = deque()
         self._preparing = False
         self._retry_at = 0.0
         self._fault: OSError | None = None
@@ -146,7 +152,7 @@ class Spool:
 
         # Makes and removes segments, and reads those that aren't mapped any more.
         self._background = Background("enginelog-spool")
-        self._prepare_next()
+        self._prepare_spare()
 
     def append(self, line: bytes) -> bool:
         """
@@ -186,17 +192,17 @@ class Spool:
                 pass
             if self._closed:
                 raise SpoolUnusable(self._closed)
-            if self._prepared is None:
-                self._prepare_next()
+            if not self._spares:
+                self._prepare_spare()
                 raise SpoolUnusable(self._reason())
             # Closing makes every write that still goes to the old segment fail, so that
             # it comes here; what was copied into it stays in its file.
             self._map.close()
-            self._map, self._prepared = self._prepared, None
+            self._map = self._spares.popleft()
             self._write = self._map.write
             self._newest += 1
             self._write(line)
-            self._prepare_next()
+            self._prepare_spare()
 
     def _reason(self) -> str:
         if self._fault is not None:
@@ -206,26 +212,30 @@ class Spool:
         return f"{self.folder}: the disk is too slow to make the next segment"
 
     def _at_limit(self) -> bool:
-        return self._newest + 1 - self._oldest >= self._max_segments
+        return self._newest + len(self._spares) + 1 - self._oldest >= self._max_segments
 
-    def _prepare_next(self) -> None:
-        """Have the next segment made ahead of need, off the loop, unless one is or can't be."""
-        ready = self._preparing or self._prepared is not None
+    def _prepare_spare(self) -> None:
+        """Have a segment made ahead of need, off the loop, unless there are enough or it can't be."""
+        ready = self._preparing or len(self._spares) >= SPARES
         if ready or self._closed or self._at_limit() or time.monotonic() < self._retry_at:
             return
         self._preparing = True
         self._background.submit(self._prepare)
 
     def _prepare(self) -> None:
-        prepared, fault = None, None
+        spare, fault = None, None
         try:
-            prepared = self._create(self._newest + 1)
+            # The lock isn't held: segments change meanwhile, but the sum stays the same.
+            spare = self._create(self._newest + len(self._spares) + 1)
         except OSError as error:
             fault = error
         with self._lock:
-            self._prepared, self._fault, self._preparing = prepared, fault, False
-            if fault is not None:
+            self._fault, self._preparing = fault, False
+            if spare is None:
                 self._retry_at = time.monotonic() + RETRY_DELAY
+            else:
+                self._spares.append(spare)
+            self._prepare_spare()
 
     def _create(self, number: int) -> mmap.mmap:
         path = segment_path(self.folder, self.run, number)
@@ -251,7 +261,7 @@ class Spool:
         end = self.end
         return (end.segment - position.segment) * self._segment_bytes + end.offset - position.offset
 
-    async def read(self, position: Position, max_bytes: int) -> tuple[bytes, Position]:
+    async def read(self, position: Position, max_lines: int) -> tuple[bytes, Position]:
         """
         Return whole lines from ``position``, none if there are none, and the place behind them.
 
@@ -262,22 +272,21 @@ class Spool:
         while True:
             with self._lock:
                 if position.segment == self._newest and not self._closed:
-                    return self._read_newest(position, max_bytes)
+                    return self._read_newest(position, max_lines)
                 newest = self._newest
-            data, offset = await self._read_file(position, max_bytes)
+            data, offset = await self._read_file(position, max_lines)
             if data or position.segment >= newest:
                 return data, Position(position.segment, offset)
             position = Position(position.segment + 1, 0)
 
-    def _read_newest(self, position: Position, max_bytes: int) -> tuple[bytes, Position]:
+    def _read_newest(self, position: Position, max_lines: int) -> tuple[bytes, Position]:
         start = position.offset or len(self._header)
-        data = self._map[start : min(self._map.tell(), start + max_bytes)]
-        data = data[: data.rfind(b"\n") + 1]
+        data = first_lines(self._map[start : min(self._map.tell(), start + READ_BYTES)], max_lines)
         return data, Position(position.segment, start + len(data))
 
-    async def _read_file(self, position: Position, max_bytes: int) -> tuple[bytes, int]:
+    async def _read_file(self, position: Position, max_lines: int) -> tuple[bytes, int]:
         path = segment_path(self.folder, self.run, position.segment)
-        return await self.off_loop(lambda: read_lines(path, position.offset, max_bytes))
+        return await self.off_loop(lambda: read_lines(path, position.offset, max_lines))
 
     async def off_loop(self, job: Callable[[], T]) -> T:
         """Run a job that may wait for a disk in the thread of the spool."""
@@ -288,7 +297,7 @@ class Spool:
         with self._lock:
             drained = range(self._oldest, position.segment)
             self._oldest = max(self._oldest, position.segment)
-            self._prepare_next()
+            self._prepare_spare()
         for number in drained:
             path = segment_path(self.folder, self.run, number)
             self._background.submit(partial(path.unlink, missing_ok=True))
@@ -296,7 +305,7 @@ class Spool:
     def disk_bytes(self) -> int:
         """Return the room that the segments take on the disk."""
         with self._lock:
-            return (self._newest - self._oldest + 1 + (self._prepared is not None)) * self._segment_bytes
+            return (self._newest - self._oldest + 1 + len(self._spares)) * self._segment_bytes
 
     def ids(self) -> Iterator[int]:
         """Yield ids that are unique in the database, across runs and processes."""
@@ -320,15 +329,14 @@ class Spool:
                 return
             self._closed, self._closed_at = reason, self._map.tell()
             self._map.close()
-            prepared, self._prepared = self._prepared, None
-        self._background.submit(lambda: self._clean_up(prepared, drained=drained))
+        self._background.submit(lambda: self._clean_up(drained=drained))
         self._background.close(timeout)
 
-    def _clean_up(self, prepared: mmap.mmap | None, *, drained: bool) -> None:
-        prepared = prepared or self._prepared  # made while close() was under way
-        if prepared is not None:
-            prepared.close()
-            segment_path(self.folder, self.run, self._newest + 1).unlink(missing_ok=True)
+    def _clean_up(self, *, drained: bool) -> None:
+        for number, spare in enumerate(self._spares, self._newest + 1):
+            spare.close()
+            segment_path(self.folder, self.run, number).unlink(missing_ok=True)
+        self._spares.clear()
         if drained:
             for number in range(self._oldest, self._newest + 1):
                 segment_path(self.folder, self.run, number).unlink(missing_ok=True)
@@ -346,5 +354,5 @@ class Spool:
         self._closed = "this log was opened before a fork; open one in the child"
         self._closed_at = 0
         self._map.close()
-        if self._prepared is not None:
-            self._prepared.close()
+        for spare in self._spares:
+            spare.close()

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import SupportsFloat, SupportsIndex
+from typing import SupportsFloat, SupportsIndex, SupportsInt
 
 import orjson
 
@@ -65,10 +65,7 @@ def as_integer(value: object) -> int:
     elif isinstance(value, str):
         number = _integer_of_text(value)
     elif isinstance(value, SupportsFloat):
-        real = float(value)
-        if not real.is_integer():
-            raise ValueError(f"{value!r} isn't a whole number; round it first")
-        number = int(real)
+        number = _integer_of_real(value)
     else:
         raise TypeError(f"{_named(value)} isn't a whole number; pass an int")
     return min(max(number, INTEGER_MIN), INTEGER_MAX)
@@ -81,6 +78,18 @@ def _integer_of_text(text: str) -> int:
     if len(digits) > MAX_DIGITS:
         return INTEGER_MIN if digits.startswith("-") else INTEGER_MAX
     return int(digits)
+
+
+def _integer_of_real(value: SupportsFloat) -> int:
+    # Not by way of a float where there is another: it has 53 bits, and a Decimal may be an id of 63.
+    real = value if isinstance(value, SupportsInt) else float(value)
+    try:
+        number = int(real)
+    except (ValueError, OverflowError):  # NaN, infinity
+        number = None
+    if number is None or number != real:
+        raise ValueError(f"{_short(value)} isn't a whole number; round it first")
+    return number
 
 
 def as_real(value: object) -> float | None:
@@ -119,11 +128,11 @@ def as_text(value: object, width: int) -> str:
     elif isinstance(value, bool) and width == 1:
         text = "Y" if value else "N"
     elif isinstance(value, int | float):
-        text = str(value)
+        text = _shown(value, str)
     elif isinstance(value, os.PathLike):
         text = os.fsdecode(value)
     elif isinstance(value, Mapping):
-        text = _json({str(key): item for key, item in value.items()})
+        text = _json({_shown(key, str): item for key, item in value.items()})
     elif isinstance(value, list | tuple | set | frozenset):
         text = _json(list(value))
     else:
@@ -138,12 +147,12 @@ def _json(value: object) -> str:
         return _shown(value)
 
 
-def _shown(value: object) -> str:
-    """Return the ``repr`` of a value whose ``__repr__`` may be anybody's, or too deep."""
+def _shown(value: object, show: Callable[[object], str] = repr) -> str:
+    """Return the ``repr`` or ``str`` of a value, which may be anybody's, too deep or too long."""
     try:
-        return repr(value)
+        return show(value)
     except Exception as error:
-        return f"<{type(value).__name__}: {type(error).__name__} in its repr>"
+        return f"<{type(value).__name__}: {type(error).__name__} in its {show.__name__}>"
 
 
 def as_time(value: object) -> datetime:

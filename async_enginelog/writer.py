@@ -27,13 +27,16 @@ __all__ = ["Writer"]
 MAX_DELAY = 0.05
 # So many rows waiting are committed at once.
 BATCH_ROWS = 500
-# So many rows waiting make the caller give way to the other tasks of the loop.
-PAUSE_ROWS = 2_000
-# While the database fails, the caller gives way only once in so many rows.
-FAILING_PAUSE_ROWS = 500
-# What one transaction takes from the spool at most, in bytes: some 1,500 rows. Decoding them
-# takes the loop about two milliseconds.
-BATCH_BYTES = 384 * 1024
+# So many rows since the writer last took some make the caller wait for its next commit, or
+# while the database fails, for FAILING_PAUSE seconds. As many as a batch, so that the writer catches
+# up with whoever logs without end, while an engine at its usual pace never waits, also when
+# the writer has a long way to catch up. Waiting must be real: turns of the loop that
+# follow each other at once keep the GIL from the threads of SQLite and of the spool (measured: for
+# 150 ms and more).
+PAUSE_ROWS = 1024
+FAILING_PAUSE = 0.001
+# So many rows are committed in one transaction: preparing them takes the loop a millisecond or two.
+MAX_BATCH_ROWS = 1024
 # A fault is tried again after the first of these, in seconds, then doubled up to the second.
 RETRY_DELAYS = 0.1, 1.0
 # An idle log says so often that it is alive, and looks for what dead runs left, in seconds.
@@ -51,7 +54,6 @@ class Writer:
         header: Who this run is.
         console: Where faults are told.
         as_stored: Turns an ISO 8601 time in UTC into the text that is stored.
-        far_behind_bytes: So much in the spool makes callers wait for the writer.
 
     Attributes:
         committed: Rows of this run that are committed.
@@ -72,7 +74,6 @@ class Writer:
         console: Console,
         *,
         as_stored: Callable[[str], str],
-        far_behind_bytes: int,
     ) -> None:
         self._database = database
         self._open_database = open_database
@@ -80,7 +81,6 @@ class Writer:
         self._header = header
         self._console = console
         self._committer = Committer(spool.folder, as_stored, spool.off_loop)
-        self._far_behind_bytes = far_behind_bytes
 
         self.committed = 0
         self.unreadable = 0
@@ -104,6 +104,8 @@ class Writer:
         self._look_around = True
         # Whether stop() was called; whether the task was cancelled by somebody else.
         self._closing = self._last_round = False
+        # Whether the task is there, so that news will come.
+        self._running = True
         self._retry_delay = RETRY_DELAYS[0]
 
     # -- called by the log ----------------------------------------------------------------------
@@ -120,17 +122,15 @@ class Writer:
         if waiting < PAUSE_ROWS:
             spool.attention = self._taken + PAUSE_ROWS
             return False
-        if self.fault is not None:
-            spool.attention = spool.appended + FAILING_PAUSE_ROWS
         return True
 
     async def give_way(self) -> None:
-        """Let other tasks run; wait for the writer only if it is far behind, and not failing."""
-        far_behind = self._spool.pending_bytes(self.position) > self._far_behind_bytes
-        if far_behind and self.fault is None:
+        """Wait for the next commit; a moment only if the database fails."""
+        if self._running and self.fault is None:
             await self._news.wait()
         else:
-            await asyncio.sleep(0)
+            self._spool.attention = self._spool.appended + PAUSE_ROWS
+            await asyncio.sleep(FAILING_PAUSE)
 
     def rows_from_thread(self) -> None:
         """Take note of rows that a thread appended; runs in the loop."""
@@ -177,6 +177,8 @@ class Writer:
             self._last_round = True
             await self._work()
         finally:
+            self._running = False
+            self._tell_news()
             await self._disconnect()
 
     async def _work(self) -> None:
@@ -212,8 +214,10 @@ class Writer:
             self._look_around = False
         while True:
             self._take_note()
-            data, position = await self._spool.read(self.position, BATCH_BYTES)
+            data, position = await self._spool.read(self.position, MAX_BATCH_ROWS)
             if not data:
+                self.position = position  # behind the header of a segment without rows
+                self._tell_news()
                 break
             await self._commit(database, data, position)
         if self._closing:
