@@ -209,6 +209,11 @@ class Database:
         finally:
             _running_loops.pop(self._connection, None)
 
+    def abandon(self) -> None:
+        """Have the connection closed by its thread, without waiting; for a loop that is closed."""
+        self._connection.stop()
+        _running_loops.pop(self._connection, None)
+
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Execute one statement."""
         await self.fetch(sql, parameters)

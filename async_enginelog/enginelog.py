@@ -343,6 +343,7 @@ class EngineLog:
     def _abandon(self) -> None:
         """Let go of everything but the rows: the loop of this log is closed for good."""
         self._stop_accepting("the event loop of this EngineLog was closed under it; open another")
+        self._writer.abandon()
         self._spool.close("abandoned", drained=False, timeout=1.0)
         warnings.warn(f"unclosed {self!r}; its rows are kept", ResourceWarning, source=self, stacklevel=3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from functools import cache
+from pathlib import Path
 
 from .resources import resource
 
@@ -23,10 +24,11 @@ def migrations() -> tuple[tuple[str, ...], ...]:
             raise RuntimeError(f"migration {number} is missing: found {file.name} in its place")
     if not files:
         raise RuntimeError("the migrations are missing from the installation; reinstall async-enginelog")
-    return tuple(_statements(file.read_text("utf-8")) for file in files)
+    return tuple(_statements(file) for file in files)
 
 
-def _statements(script: str) -> tuple[str, ...]:
+def _statements(file: Path) -> tuple[str, ...]:
+    script = file.read_text("utf-8") + "\n"
     statements: list[str] = []
     statement = ""
     for line in re.sub(r"^\s*--.*\n", "", script, flags=re.MULTILINE).splitlines():
@@ -34,4 +36,6 @@ def _statements(script: str) -> tuple[str, ...]:
         if sqlite3.complete_statement(statement):
             statements.append(statement.strip())
             statement = ""
+    if statement.strip():
+        raise RuntimeError(f"{file.name} ends within a statement: {statement.strip()}")
     return tuple(statements)

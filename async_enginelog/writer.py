@@ -176,6 +176,10 @@ class Writer:
                 raise
             self._last_round = True
             await self._work()
+        except GeneratorExit:
+            # The loop was closed under the task: there is nobody left to wait for anything.
+            self.abandon()
+            raise
         finally:
             self._running = False
             self._tell_news()
@@ -273,6 +277,13 @@ class Writer:
         if self._database is not None:
             database, self._database = self._database, None
             await database.close()
+
+    def abandon(self) -> None:
+        """Let go of the connection without waiting; the loop is closed."""
+        self._news = asyncio.Event()
+        if self._database is not None:
+            database, self._database = self._database, None
+            database.abandon()
 
     async def _fails(self, error: OSError) -> None:
         await self._disconnect()

@@ -79,7 +79,10 @@ async def test_no_row_is_lost_or_doubled_by_sigkill(path: Path, query: Query) ->
     print(f"{KILLS} kills: {total:,} accepted rows compared, {missing} missing, {doubled} doubled")
     assert (missing, doubled) == (0, 0)
     assert total > 10_000
-    assert query("SELECT HOW_ENDED, count(*) FROM ENGINE_LOG_RUN GROUP BY 1") == [("closed", 1), ("crashed", KILLS)]
+    assert query("SELECT HOW_ENDED, count(*) FROM ENGINE_LOG_RUN GROUP BY 1") == [
+        ("closed", 1),
+        ("crashed", KILLS),
+    ]
     assert query("SELECT count(*) FROM ENGINE_LOG_RUN WHERE ROWS_COMMITTED <> ROWS_STORED") == [(0,)]
 
 
@@ -100,6 +103,8 @@ async def test_other_deaths(path: Path, query: Query, name: str) -> None:
 
     whole = len(rest) - len(rest) % REPORT.size
     accepted = REPORT.unpack(rest[whole - REPORT.size : whole])[0] if whole else 1000
-    rows = query("SELECT count(*), count(DISTINCT STEP_ID) FROM ENGINE_DB_LOG_STEPS WHERE ENGINE_RUN_ID = ?", (run,))
+    rows = query(
+        "SELECT count(*), count(DISTINCT STEP_ID) FROM ENGINE_DB_LOG_STEPS WHERE ENGINE_RUN_ID = ?", (run,)
+    )
     assert rows[0][0] == rows[0][1] >= accepted
     assert query("SELECT HOW_ENDED FROM ENGINE_LOG_RUN WHERE ENGINE_RUN_ID = ?", (run,)) == [("crashed",)]

@@ -84,7 +84,9 @@ class TestLogFunctions:
             await log.log_row("engine_db_log_steps", {"STEP_NAME": "a", "Recording_Id": str(RECORDING)})
             await async_enginelog.log_row("ENGINE_DB_LOG_STEPS", {"step_name": "b"})
 
-        rows = query("SELECT STEP_NAME, RECORDING_ID, typeof(RECORDING_ID) FROM ENGINE_DB_LOG_STEPS ORDER BY 1")
+        rows = query(
+            "SELECT STEP_NAME, RECORDING_ID, typeof(RECORDING_ID) FROM ENGINE_DB_LOG_STEPS ORDER BY 1"
+        )
         assert rows == [("a", RECORDING, "integer"), ("b", None, "null")]
 
     async def test_log_row_does_not_change_the_dictionary(self, path: Path) -> None:
@@ -107,7 +109,9 @@ class TestLogFunctions:
                 recording_id=RECORDING, total_bytes_received=18, audio_stream_file_name=None
             )
 
-        rows = query("SELECT AUDIO_STREAM_FILE_NAME, TOTAL_BYTES_RECEIVED, LOG_SEQ FROM ENGINE_DB_LOG_RECORDING_CONFIG")
+        rows = query(
+            "SELECT AUDIO_STREAM_FILE_NAME, TOTAL_BYTES_RECEIVED, LOG_SEQ FROM ENGINE_DB_LOG_RECORDING_CONFIG"
+        )
         assert rows == [("a.wav", 18, 3)]
 
     async def test_order_is_kept(self, path: Path, query: Query) -> None:
@@ -180,15 +184,27 @@ class TestWrongUse:
     @pytest.mark.parametrize(
         ("call", "error", "message"),
         [
-            (lambda log: log.log_steps(stepname="x"), TypeError, "ENGINE_DB_LOG_STEPS has no column 'stepname'"),
+            (
+                lambda log: log.log_steps(stepname="x"),
+                TypeError,
+                "ENGINE_DB_LOG_STEPS has no column 'stepname'",
+            ),
             (lambda log: log.log_steps(step_id="x"), ValueError, "STEP_ID: 'x' isn't a whole number"),
-            (lambda log: log.log_steps(step_id=[1]), TypeError, "STEP_ID: .* of type list isn't a whole number"),
+            (
+                lambda log: log.log_steps(step_id=[1]),
+                TypeError,
+                "STEP_ID: .* of type list isn't a whole number",
+            ),
             (lambda log: log.log_steps(step_name=b"x"), TypeError, "STEP_NAME: .* of type bytes isn't text"),
             (lambda log: log.log_steps(dt_step_called=1.5), TypeError, "DT_STEP_CALLED: .*pass a datetime"),
             (lambda log: log.log_steps(), ValueError, "no value was given"),
             (lambda log: log.log_steps(step_name=None), ValueError, "no value was given"),
             (lambda log: log.log_steps(log_seq=1), TypeError, "has no column 'log_seq'"),
-            (lambda log: log.log_row("STEPS", {"a": 1}), ValueError, "there is no table 'STEPS'; the tables are"),
+            (
+                lambda log: log.log_row("STEPS", {"a": 1}),
+                ValueError,
+                "there is no table 'STEPS'; the tables are",
+            ),
             (lambda log: log.log_row("ENGINE_DB_LOG_STEPS", {"a": 1}), TypeError, "has no column 'a'"),
         ],
     )
@@ -294,10 +310,20 @@ class TestOpening:
         (tmp_path / "folder").mkdir()
         cases: list[tuple[Path, bool, type[Exception], str]] = [
             (tmp_path / "folder", True, PathError, "is a folder; pass the path of a file in it"),
-            (tmp_path / "none.db", False, PathError, "doesn't exist; mend the path, or create it: enginelog init"),
+            (
+                tmp_path / "none.db",
+                False,
+                PathError,
+                "doesn't exist; mend the path, or create it: enginelog init",
+            ),
             (tmp_path / "none" / "x.db", False, PathError, "the folder .* doesn't exist"),
             (tmp_path / "text.db" / "x.db", True, PathError, "can't be created: "),
-            (tmp_path / "text.db", True, NotAnEngineLog, "isn't a SQLite database: it begins with b'This is not"),
+            (
+                tmp_path / "text.db",
+                True,
+                NotAnEngineLog,
+                "isn't a SQLite database: it begins with b'This is not",
+            ),
         ]
         for path, create, error, message in cases:
             with pytest.raises(error, match=message):
@@ -310,7 +336,9 @@ class TestOpening:
         connection.execute("CREATE TABLE ENGINE_DB_LOG_STEPS (STEP_NAME TEXT)")
         connection.close()
         before = path.read_bytes()
-        with pytest.raises(NotAnEngineLog, match="not one of async-enginelog .it has the table ENGINE_DB_LOG_STEPS"):
+        with pytest.raises(
+            NotAnEngineLog, match="not one of async-enginelog .it has the table ENGINE_DB_LOG_STEPS"
+        ):
             await EngineLog(path).open()
         assert path.read_bytes() == before
 

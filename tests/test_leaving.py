@@ -1,0 +1,405 @@
+"""How a log ends: closed, forgotten, cancelled, forked, its loop gone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from pathlib import Path
+
+import psutil
+import pytest
+
+from async_enginelog import EngineLog, LogClosed
+from async_enginelog.database import Database
+
+from .conftest import Query
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_script(path: Path, script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that finds the database's path in sys.argv[1]; fail if it hangs."""
+    return subprocess.run(
+        [sys.executable, *options, "-c", textwrap.dedent(script), str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+class TestForgotten:
+    def test_asyncio_run_without_close(self, path: Path, query: Query) -> None:
+        """Forgetting to close doesn't hang the exit, loses no row, and gives a ResourceWarning."""
+        script = """
+            import asyncio, sys
+            from async_enginelog import EngineLog
+
+            async def main():
+                log = await EngineLog(sys.argv[1]).open()
+                for number in range(1000):
+                    await log.log_steps(step_id=number)
+
+            asyncio.run(main())
+        """
+        done = run_script(path, script, "-W", "default")
+
+        assert done.returncode == 0, done.stderr
+        assert "ResourceWarning: unclosed <EngineLog" in done.stderr
+        assert query("SELECT count(*) FROM ENGINE_DB_LOG_STEPS") == [(1000,)]
+
+    def test_loop_that_is_never_closed(self, path: Path) -> None:
+        """A loop that just stops leaves its rows in the spool; the interpreter exits all the same."""
+        script = """
+            import asyncio, sys
+            from async_enginelog import EngineLog
+
+            async def main():
+                global log
+                log = await EngineLog(sys.argv[1]).open()
+                for number in range(1000):
+                    await log.log_steps(step_id=number)
+
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(main())
+        """
+        assert run_script(path, script).returncode == 0
+        assert self.count_after_reopening(path) == 1000
+
+    def test_exit_from_a_handler(self, path: Path) -> None:
+        """sys.exit() and os._exit() in a task lose no row either."""
+        for leave in ("sys.exit(3)", "os._exit(3)"):
+            script = f"""
+                import asyncio, os, sys
+                from async_enginelog import EngineLog
+
+                async def main():
+                    async with EngineLog(sys.argv[1]) as log:
+                        for number in range(1000):
+                            await log.log_steps(step_id=number)
+                        {leave}
+
+                asyncio.run(main())
+            """
+            assert run_script(path, script).returncode == 3
+        assert self.count_after_reopening(path) == 2000
+
+    def test_development_mode_has_nothing_to_say(self, path: Path) -> None:
+        """A log that is closed gives no warning under -X dev -W error."""
+        script = """
+            import asyncio, sys
+            from async_enginelog import EngineLog
+
+            async def main():
+                async with EngineLog(sys.argv[1]) as log:
+                    await log.log_steps(step_id=1)
+
+            asyncio.run(main())
+        """
+        done = run_script(path, script, "-X", "dev", "-W", "error")
+        assert (done.returncode, done.stderr) == (0, "")
+
+    @staticmethod
+    def count_after_reopening(path: Path) -> int:
+        async def count() -> int:
+            async with EngineLog(path):
+                pass
+            reader = await Database.open_reader(path)
+            [(rows,)] = await reader.fetch("SELECT count(*) FROM ENGINE_DB_LOG_STEPS")
+            await reader.close()
+            return int(rows)
+
+        return asyncio.run(count())
+
+
+class TestLoops:
+    def test_one_log_after_the_other(self, path: Path, query: Query) -> None:
+        """A second event loop in the same process opens its own log of the same database."""
+
+        async def main(number: int) -> None:
+            async with EngineLog(path) as log:
+                await log.log_steps(step_id=number)
+
+        for number in range(3):
+            asyncio.run(main(number))
+        assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS ORDER BY 1") == [(0,), (1,), (2,)]
+
+    def test_loop_closed_under_the_log(self, path: Path, query: Query) -> None:
+        """Rows of a log whose loop was closed under it are committed by the next log, once."""
+        loop = asyncio.new_event_loop()
+        log = loop.run_until_complete(EngineLog(path).open())
+        for number in range(100):
+            loop.run_until_complete(log.log_steps(step_id=number))
+        with warnings.catch_warnings():
+            # The loop's own words on tasks that it was closed upon, and aiosqlite's.
+            warnings.simplefilter("ignore")
+            loop.close()
+            # A thread may not have noticed.
+            log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_id": 100})
+
+            async def main() -> None:
+                async with EngineLog(path) as second:
+                    await second.log_steps(step_id=101)
+
+            asyncio.run(main())
+            with pytest.raises(LogClosed, match="event loop of this EngineLog was closed under it"):
+                log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_id": 102})
+            del log
+            gc.collect()
+
+        steps = [step for (step,) in query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS ORDER BY LOG_SEQ")]
+        assert steps == list(range(102))
+        assert query("SELECT HOW_ENDED FROM ENGINE_LOG_RUN ORDER BY ENGINE_RUN_ID") == [
+            ("crashed",),
+            ("closed",),
+        ]
+
+    def test_closing_on_another_loop(self, path: Path, query: Query) -> None:
+        """aclose() on another loop commits the rest there."""
+        first = asyncio.new_event_loop()
+        log = first.run_until_complete(EngineLog(path).open())
+        first.run_until_complete(log.log_steps(step_id=1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            first.close()
+            asyncio.run(log.aclose())
+            gc.collect()
+
+        assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS") == [(1,)]
+        assert query("SELECT HOW_ENDED FROM ENGINE_LOG_RUN") == [("closed",)]
+
+    async def test_fifty_logs_leave_nothing_behind(self, tmp_path: Path) -> None:
+        """50 logs opened and closed: no thread, file handle or task is left over."""
+        process = psutil.Process()
+
+        async def one(number: int) -> None:
+            async with EngineLog(tmp_path / f"{number}.db") as log:
+                await log.log_steps(step_id=1)
+
+        await one(0)
+        threads, files = set(threading.enumerate()), process.num_fds() if os.name != "nt" else 0
+        for number in range(1, 50):
+            await one(number)
+
+        left = {thread.name for thread in set(threading.enumerate()) - threads}
+        assert {name for name in left if not name.startswith("asyncio_")} == set()
+        assert os.name == "nt" or process.num_fds() <= files
+        assert len(asyncio.all_tasks()) == 1
+
+
+class TestCancelling:
+    async def test_cancelling_everything(self, path: Path, query: Query) -> None:
+        """After somebody cancels every task, the log still takes rows, flushes and closes."""
+        async with EngineLog(path) as log:
+            await log.log_steps(step_id=1)
+            with pytest.warns(ResourceWarning, match="unclosed"):
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    task.cancel()
+                await asyncio.sleep(0.2)
+            assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS") == [(1,)]
+            for number in range(2, 5000):
+                await log.log_steps(step_id=number)
+            await log.flush()
+            await log.log_steps(step_id=5000)
+
+        assert query("SELECT count(*), max(STEP_ID) FROM ENGINE_DB_LOG_STEPS") == [(5000, 5000)]
+        assert query("SELECT HOW_ENDED FROM ENGINE_LOG_RUN") == [("closed",)]
+
+    async def test_cancelling_aclose(self, path: Path, query: Query) -> None:
+        """Closing goes on when the one who waits for it is cancelled."""
+        log = await EngineLog(path).open()
+        for number in range(100):
+            await log.log_steps(step_id=number)
+        closing = asyncio.create_task(log.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await log.aclose()
+
+        assert query("SELECT count(*) FROM ENGINE_DB_LOG_STEPS") == [(100,)]
+        assert query("SELECT HOW_ENDED FROM ENGINE_LOG_RUN") == [("closed",)]
+
+    @pytest.mark.parametrize("turns", [*range(0, 30), *range(30, 300, 15)])
+    async def test_cancelling_anywhere(self, path: Path, query: Query, turns: int) -> None:
+        """Wherever the user's task is cancelled: rows whose call returned are there, once."""
+        accepted: list[int] = []
+
+        async def engine() -> None:
+            async with EngineLog(path) as log:
+                for number in range(3000):
+                    await log.log_steps(step_id=number)
+                    accepted.append(number)
+                    if number % 700 == 0:
+                        await log.flush()
+
+        task = asyncio.create_task(engine())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # What was cancelled inside aclose() goes on by itself; give it the end.
+        for other in asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait({other})
+        async with EngineLog(path):
+            pass
+
+        steps = [step for (step,) in query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS ORDER BY LOG_SEQ")]
+        # The row of the call that was cancelled may be there, too.
+        assert steps in (accepted, [*accepted, len(accepted)])
+
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89])
+    async def test_cancelling_the_writer_anywhere(self, path: Path, query: Query, turns: int) -> None:
+        """Wherever the writer is cancelled, each row is committed once."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            async with EngineLog(path) as log:
+                for number in range(2000):
+                    log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_id": number})
+                flushing = asyncio.create_task(log.flush())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                [writer] = [task for task in asyncio.all_tasks() if task.get_name() == "enginelog-writer"]
+                writer.cancel()
+                await flushing
+
+        assert query("SELECT count(*), count(DISTINCT STEP_ID) FROM ENGINE_DB_LOG_STEPS") == [(2000, 2000)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+class TestFork:
+    def test_child_must_open_its_own(self, path: Path, query: Query) -> None:
+        """In a forked child the log is closed and says so; both processes lose nothing."""
+        script = """
+            import asyncio, os, sys
+            from async_enginelog import EngineLog, LogClosed
+
+            async def child_main(path):
+                async with EngineLog(path) as log:
+                    await log.log_steps(step_id=2, step_name="child")
+
+            async def main():
+                async with EngineLog(sys.argv[1]) as log:
+                    for number in range(100):
+                        await log.log_steps(step_id=1, step_name="parent")
+                    child = os.fork()
+                    if child == 0:
+                        try:
+                            log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_id": 3})
+                        except LogClosed as error:
+                            assert "before a fork" in str(error), error
+                        else:
+                            os._exit(1)
+                        asyncio.events._set_running_loop(None)
+                        asyncio.run(child_main(sys.argv[1]))
+                        os._exit(0)
+                    for number in range(100):
+                        await log.log_steps(step_id=1, step_name="parent")
+                    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+                    assert status == 0, status
+
+            asyncio.run(main())
+        """
+        done = run_script(path, script)
+
+        assert done.returncode == 0, done.stderr
+        rows = query("SELECT STEP_NAME, count(*) FROM ENGINE_DB_LOG_STEPS GROUP BY 1 ORDER BY 1")
+        assert rows == [("child", 1), ("parent", 200)]
+        assert query("SELECT DISTINCT HOW_ENDED FROM ENGINE_LOG_RUN") == [("closed",)]
+
+    def test_parent_dies_child_lives(self, path: Path, query: Query) -> None:
+        """A forked child that lives on doesn't keep the dead parent's rows from being recovered."""
+        script = """
+            import asyncio, os, sys, time
+            from async_enginelog import EngineLog
+
+            async def main():
+                async with EngineLog(sys.argv[1]) as log:
+                    for number in range(100):
+                        await log.log_steps(step_id=number)
+                    if os.fork() == 0:
+                        os.close(1), os.close(2)
+                        time.sleep(5)
+                        os._exit(0)
+                    os.kill(os.getpid(), 9)
+
+            asyncio.run(main())
+        """
+        assert run_script(path, script).returncode == -signal.SIGKILL
+        asyncio.run(self.open_and_close(path))
+
+        assert query("SELECT count(*) FROM ENGINE_DB_LOG_STEPS") == [(100,)]
+        assert query("SELECT HOW_ENDED FROM ENGINE_LOG_RUN ORDER BY 1 DESC") == [("crashed",), ("closed",)]
+
+    @staticmethod
+    async def open_and_close(path: Path) -> None:
+        async with EngineLog(path):
+            pass
+
+
+async def test_several_processes_share_one_database(path: Path, query: Query) -> None:
+    """Four engines on one database: each row once, LOG_SEQ unique over all of them."""
+    script = """
+        import asyncio, sys
+        from async_enginelog import EngineLog
+
+        async def main():
+            async with EngineLog(sys.argv[1]) as log:
+                for number in range(5000):
+                    await log.log_steps(step_id=number, recording_id=log.run_id)
+                    if number % 100 == 0:
+                        await asyncio.sleep(0.001)
+
+        asyncio.run(main())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
+    engines = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
+    assert [await asyncio.to_thread(engine.wait, 60) for engine in engines] == [0, 0, 0, 0]
+
+    rows = query(
+        "SELECT count(*), count(DISTINCT LOG_SEQ), count(DISTINCT ENGINE_RUN_ID) FROM ENGINE_DB_LOG_STEPS"
+    )
+    assert rows == [(20_000, 20_000, 4)]
+    assert query("SELECT HOW_ENDED, ROWS_STORED, count(*) FROM ENGINE_LOG_RUN GROUP BY 1, 2") == [
+        ("closed", 5000, 4)
+    ]
+
+
+@pytest.mark.slow
+async def test_a_million_rows_in_a_row(path: Path, query: Query) -> None:
+    """One coroutine logs a million rows, await after await: other tasks run, memory stays flat."""
+    process = psutil.Process()
+    turns = 0
+    worst = 0.0
+
+    async def other() -> None:
+        nonlocal turns, worst
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.001)
+            worst = max(worst, loop.time() - before)
+            turns += 1
+
+    async with EngineLog(path) as log:
+        task = asyncio.create_task(other())
+        memory = []
+        for number in range(1_000_000):
+            await log.log_steps(step_id=number, step_name="a step")
+            if number % 100_000 == 99_999:
+                memory.append(process.memory_info().rss // 2**20)
+        task.cancel()
+    print(
+        f"turns of the other task {turns:,}, longest {worst * 1e3:.0f} ms; MiB at each 100,000 rows {memory}"
+    )
+    assert turns > 100
+    assert max(memory[2:]) - min(memory[2:]) < 48
+    assert query("SELECT count(*), max(STEP_ID) FROM ENGINE_DB_LOG_STEPS") == [(1_000_000, 999_999)]
