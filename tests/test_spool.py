@@ -1,0 +1,209 @@
+"""The spool: rows in at one end, out at the other, in order, whatever the segments do."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from async_enginelog import spool as spool_module
+from async_enginelog.errors import SpoolUnusable
+from async_enginelog.segments import Header, Position, lock_path, segment_path
+from async_enginelog.spool import IDS_PER_RUN, Spool, claim_run, drop_lock, take_lock
+
+SEGMENT = 128 * 1024
+LINE = b'["ENGINE_DB_LOG_STEPS",{"step_name":"%s"}]\n' % (b"x" * 1000)
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., Spool]:
+    """Build a spool with small segments."""
+
+    def make(limit_bytes: int = 100 * SEGMENT, run: int = 5) -> Spool:
+        header = Header(run, "host", 17, "0.1.0", "2026-01-02T03:04:05+00:00")
+        return Spool(tmp_path, header, limit_bytes=limit_bytes, segment_bytes=SEGMENT)
+
+    return make
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait for the spool's thread."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+async def read_all(spool: Spool) -> bytes:
+    """Read all that is in a spool."""
+    data, position = b"", Position(1, 0)
+    while True:
+        more, position = await spool.read(position, 50)
+        if not more:
+            return data
+        data += more
+
+
+class TestClaim:
+    def test_numbers_are_seconds(self, tmp_path: Path) -> None:
+        """The first number is the present second."""
+        before = int(time.time())
+        assert before <= claim_run(tmp_path) <= time.time()
+
+    def test_numbers_are_unique_at_any_pace(self, tmp_path: Path) -> None:
+        """Many claims in one second give as many numbers."""
+        numbers = [claim_run(tmp_path) for _ in range(20)]
+        assert numbers == sorted(set(numbers))
+
+    def test_clock_that_steps_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Numbers grow although the clock doesn't."""
+        first = claim_run(tmp_path)
+        monkeypatch.setattr(spool_module.time, "time", lambda: 1000.0)
+        assert claim_run(tmp_path) == first + 1
+
+    def test_memory_that_is_damaged(self, tmp_path: Path) -> None:
+        """A memory that can't be read is made anew."""
+        (tmp_path / "last-run").write_bytes(b"\xff?")
+        assert claim_run(tmp_path) > 0
+
+
+class TestLock:
+    def test_lock_is_exclusive(self, tmp_path: Path) -> None:
+        """A run has one owner, also within one process."""
+        lock = take_lock(tmp_path, 5)
+        assert lock is not None
+        assert take_lock(tmp_path, 5) is None
+        drop_lock(lock, remove=True)
+        assert not lock_path(tmp_path, 5).exists()
+
+    def test_spool_of_a_living_run(self, build: Callable[..., Spool]) -> None:
+        """A run that is alive can't be taken over."""
+        spool = build()
+        with pytest.raises(SpoolUnusable, match="is locked by another process"):
+            build()
+        spool.close("closed", drained=True, timeout=5)
+
+
+class TestAppendAndRead:
+    async def test_many_segments(self, build: Callable[..., Spool]) -> None:
+        """Rows come out as they went in, over many segments."""
+        spool = build()
+        lines = [b'["%d",{"step_name":"%s"}]\n' % (number, b"x" * 900) for number in range(1500)]
+        for number, line in enumerate(lines):
+            if number % 100 == 0:
+                wait_for(lambda: len(spool._spares) >= 1)
+            spool.append(line)
+
+        assert spool.end.segment >= 10
+        assert await read_all(spool) == b"".join(lines)
+        spool.close("closed", drained=False, timeout=5)
+        assert await read_all(spool) == b"".join(lines)
+        spool._background.close(5)
+
+    async def test_release_gives_room_back(self, build: Callable[..., Spool], tmp_path: Path) -> None:
+        """Segments before the position are removed, the others stay."""
+        spool = build()
+        for _ in range(3):
+            wait_for(lambda: len(spool._spares) >= 1)
+            for _ in range(SEGMENT // len(LINE)):
+                spool.append(LINE)
+        before = spool.disk_bytes()
+        assert spool.start == Position(1, 0)
+        spool.release(Position(3, 200))
+
+        wait_for(lambda: not segment_path(tmp_path, 5, 2).exists())
+        assert not segment_path(tmp_path, 5, 1).exists()
+        assert segment_path(tmp_path, 5, 3).exists()
+        assert spool.start == Position(3, 0)
+        assert spool.disk_bytes() <= before
+        spool.close("closed", drained=True, timeout=5)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_limit(self, build: Callable[..., Spool]) -> None:
+        """At its limit the spool refuses rows, and says why; released, it takes them again."""
+        spool = build(limit_bytes=2 * SEGMENT)
+        wait_for(lambda: len(spool._spares) == 1)
+        with pytest.raises(SpoolUnusable, match=r"is at its limit of 262,144 bytes"):
+            for _ in range(3 * SEGMENT // len(LINE)):
+                spool.append(LINE)
+        assert spool.disk_bytes() == 2 * SEGMENT
+        spool.release(Position(2, 0))
+        wait_for(lambda: len(spool._spares) == 1)
+        spool.append(LINE)
+        spool.close("closed", drained=True, timeout=5)
+
+    def test_disk_that_fails(self, build: Callable[..., Spool], monkeypatch: pytest.MonkeyPatch) -> None:
+        """A segment that can't be made makes the spool refuse rows with the disk's words, for a while."""
+        monkeypatch.setattr(spool_module, "RETRY_DELAY", 0.0)
+
+        def full(*_: object) -> object:
+            raise OSError(28, "No space left on device")
+
+        spool = build()
+        wait_for(lambda: len(spool._spares) == 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(spool_module, "create_segment", full)
+            with pytest.raises(SpoolUnusable, match="No space left on device|too slow"):
+                for _ in range(4 * SEGMENT // len(LINE)):
+                    spool.append(LINE)
+            wait_for(lambda: not spool._preparing)
+        with pytest.raises(SpoolUnusable, match="No space left on device"):
+            spool.append(LINE)
+        wait_for(lambda: len(spool._spares) >= 1)
+        spool.append(LINE)
+        spool.close("closed", drained=True, timeout=5)
+
+    def test_folder_that_was_removed(self, build: Callable[..., Spool], tmp_path: Path) -> None:
+        """The folder is made again when somebody removed it."""
+        folder = tmp_path / "spool"
+        folder.mkdir()
+        header = Header(5, "host", 17, "0.1.0", "2026-01-02T03:04:05+00:00")
+        spool = Spool(folder, header, limit_bytes=100 * SEGMENT, segment_bytes=SEGMENT)
+        wait_for(lambda: len(spool._spares) == 2)
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+        for _ in range(2 * SEGMENT // len(LINE)):
+            spool.append(LINE)
+        wait_for(folder.exists)
+        spool.close("closed", drained=True, timeout=5)
+
+    def test_closed(self, build: Callable[..., Spool]) -> None:
+        """A closed spool refuses rows with the reason; closing again does nothing."""
+        spool = build()
+        spool.append(LINE)
+        end = spool.end
+        spool.close("because", drained=True, timeout=5)
+        spool.close("again", drained=False, timeout=5)
+        for append in (spool.append, spool.append_from_thread):
+            with pytest.raises(SpoolUnusable, match="because"):
+                append(LINE)
+        assert spool.end == end
+
+    def test_attention(self, build: Callable[..., Spool]) -> None:
+        """append() tells when the number of rows reaches what the writer asked for."""
+        spool = build()
+        spool.attention = 3
+        assert [spool.append(LINE) for _ in range(4)] == [False, False, True, True]
+        spool.close("closed", drained=True, timeout=5)
+
+
+class TestIds:
+    def test_ids_of_a_run(self, build: Callable[..., Spool]) -> None:
+        """Ids begin with the number of the run."""
+        spool = build(run=1234)
+        assert list(itertools.islice(spool.ids(), 2)) == [1234 * IDS_PER_RUN + 1, 1234 * IDS_PER_RUN + 2]
+        spool.close("closed", drained=True, timeout=5)
+
+    def test_more_ids_than_a_run_has(
+        self, build: Callable[..., Spool], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When they are used up, another number is claimed: no id comes twice."""
+        monkeypatch.setattr(spool_module, "IDS_PER_RUN", 10)
+        spool = build(run=1234)
+        ids = list(itertools.islice(spool.ids(), 30))
+        assert len(set(ids)) == 30
+        spool.close("closed", drained=True, timeout=5)
