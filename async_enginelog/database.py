@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -25,6 +25,7 @@ import aiosqlite
 
 from .batch import Batch, prepare
 from .errors import NotAnEngineLog, PathError, RowRefused, SchemaTooNew, StorageError
+from .handover import hand_over
 from .lines import Row
 from .migrations import APPLICATION_ID, migrations
 from .segments import Position
@@ -43,6 +44,9 @@ CHECKPOINT_PAGES = 2000
 
 # A copy is made in steps of so many pages of 4 KiB; between them it tells how far it is.
 COPY_PAGES = 256
+
+# So many pages at once are given back to the disk: some 10 ms.
+VACUUM_PAGES = 1000
 
 Synchronous = Literal["NORMAL", "FULL"]
 
@@ -165,7 +169,7 @@ class Database:
 
         """
         _check_path(path, create=False, write=False)
-        database = await cls._connect(path, _read_only_uri(path), uri=True)
+        database = await cls._connect(path, _uri(path, "ro"), uri=True)
         try:
             await database._check_owner()
         except BaseException:
@@ -192,7 +196,7 @@ class Database:
             connecting = aiosqlite.connect(
                 name, uri=uri, timeout=BUSY_TIMEOUT, isolation_level="IMMEDIATE", cached_statements=256
             )
-            connection = await connecting
+            connection = await hand_over(connecting)
         _stop_at_exit(connection)
         return cls(path, connection)
 
@@ -203,7 +207,7 @@ class Database:
     async def close(self) -> None:
         """Close the connection; an open transaction is rolled back. Never raises."""
         try:
-            await self._connection.close()
+            await hand_over(self._connection.close())
         except (sqlite3.Error, ValueError):
             pass
         finally:
@@ -221,7 +225,10 @@ class Database:
     async def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Execute one statement and return its rows as tuples."""
         with _storage_errors(self.path):
-            return list(await self._connection.execute_fetchall(sql, parameters))
+            return await self._call(sql, parameters)
+
+    async def _call(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        return list(await hand_over(self._connection.execute_fetchall(sql, parameters)))
 
     # -- schema ---------------------------------------------------------------------------------
 
@@ -293,24 +300,23 @@ class Database:
                 await self._write(batch, state, added, unreadable)
         except RowRefused:
             with _storage_errors(self.path):
-                await self._connection.rollback()
+                await hand_over(self._connection.rollback())
             raise
         self.check_file()
 
     async def _write(self, batch: Batch, state: RunState, added: str, unreadable: int) -> None:
-        fetch = self._connection.execute_fetchall
         counts = (batch.rows, batch.new_rows, unreadable)
-        [(last_seq,)] = await fetch(_RUN_SQL, (*state[:8], *state.position, *counts, state.alive))
+        [(last_seq,)] = await self._call(_RUN_SQL, (*state[:8], *state.position, *counts, state.alive))
         before = await self._highest_rows(batch.keyed_tables)
         for sql, parameters in batch.statements:
-            await fetch(sql, (added, state.run, last_seq, *parameters))
+            await self._call(sql, (added, state.run, last_seq, *parameters))
         stored = await self._highest_rows(batch.keyed_tables) - before
         if stored:
-            await fetch(
+            await self._call(
                 "UPDATE ENGINE_LOG_RUN SET ROWS_STORED = ROWS_STORED + ? WHERE ENGINE_RUN_ID = ?",
                 (stored, state.run),
             )
-        await self._connection.commit()
+        await hand_over(self._connection.commit())
 
     async def _highest_rows(self, tables: Sequence[str]) -> int:
         """
@@ -323,7 +329,7 @@ class Database:
         if not tables:
             return 0
         highest = (f"coalesce((SELECT max(rowid) FROM {table}), 0)" for table in tables)  # noqa: S608
-        [(total,)] = await self._connection.execute_fetchall(f"SELECT {' + '.join(highest)}")
+        [(total,)] = await self._call(f"SELECT {' + '.join(highest)}")
         return int(total)
 
     async def progress_of(self, run: int) -> Progress | None:
@@ -337,13 +343,13 @@ class Database:
     async def end_run(self, run: int, how: str, ended: str | None) -> None:
         """Say how and when a run ended; at its last sign of life if ``ended`` is :obj:`None`."""
         with _storage_errors(self.path):
-            await self._connection.execute_fetchall(
+            await self._call(
                 "UPDATE ENGINE_LOG_RUN SET HOW_ENDED = ?, DT_ENDED = coalesce(?, DT_LAST_SIGN_OF_LIFE), "
                 "ROWS_ACCEPTED = max(ROWS_ACCEPTED, ROWS_COMMITTED + ROWS_ON_CONSOLE + ROWS_UNREADABLE) "
                 "WHERE ENGINE_RUN_ID = ? AND HOW_ENDED IS NULL",
                 (how, ended, run),
             )
-            await self._connection.commit()
+            await hand_over(self._connection.commit())
 
     async def open_runs(self) -> list[int]:
         """Return the runs that nobody has marked as ended."""
@@ -366,10 +372,17 @@ class Database:
             for table in TABLES:
                 await fetch(f"DELETE FROM {table}")  # noqa: S608
             deleted = self._connection.total_changes - before
-            await self._connection.commit()
-            # Gives the room back to the disk; while others write, it is only used again.
-            await fetch("PRAGMA incremental_vacuum")
+            await hand_over(self._connection.commit())
+        await self._give_room_back()
         return deleted
+
+    async def _give_room_back(self) -> None:
+        """Make the file smaller by what is free in it, in steps that hold up no writer for long."""
+        [(free,)] = await self.fetch("PRAGMA freelist_count")
+        with _storage_errors(self.path):
+            for _ in range(0, free, VACUUM_PAGES):
+                # As a script: execute() of sqlite3 ends after the first page.
+                await self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
     async def replay(
         self,
@@ -409,13 +422,13 @@ class Database:
             stored = batch.new_rows + await self._highest_rows(batch.keyed_tables) - before
             counts = (batch.rows, stored, batch.rows, last_seq, highest)
             await fetch(_REPLAYED_RUN_SQL, (run, *counts))
-            await self._connection.commit()
+            await hand_over(self._connection.commit())
         return batch.rows
 
     async def _is_fresh(self, run: int, number: int) -> bool:
         """Note that a row of the console is brought back; tell whether it wasn't before."""
         return bool(
-            await self._connection.execute_fetchall(
+            await self._call(
                 "INSERT INTO ENGINE_LOG_REPLAYED (ENGINE_RUN_ID, CONSOLE_ROW_NO) VALUES (?, ?) "
                 "ON CONFLICT DO NOTHING RETURNING CONSOLE_ROW_NO",
                 (run, number),
@@ -436,7 +449,8 @@ class Database:
             StorageError: If either file can't be used now, such as on a full disk.
 
         """
-        copy = await self._connect(path, str(path), uri=False)
+        # Not created here: a connection that opens late, after a cancellation, mustn't make it again.
+        copy = await self._connect(path, _uri(path, "rw"), uri=True)
         try:
             # The first read fixes what this connection sees until the end of the transaction. Without
             # it, each commit of the engine would have the copying start again.
@@ -458,17 +472,23 @@ class Database:
                 raise InterruptedError("the copying was stopped")
             progress(left, pages)
 
+        backup = self._connection.backup(copy._connection, pages=COPY_PAGES, progress=step)
+        copying = asyncio.ensure_future(backup)
         try:
             with _storage_errors(copy.path):
-                await self._connection.backup(copy._connection, pages=COPY_PAGES, progress=step)
-        except asyncio.CancelledError:
+                await asyncio.shield(copying)
+        finally:
+            # To close the copy while the thread still writes to it would be a segmentation fault.
             stopped.set()
-            raise
+            while not copying.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({copying})
+            copying.cancelled() or copying.exception()
 
 
-def _read_only_uri(path: Path) -> str:
+def _uri(path: Path, mode: str) -> str:
     # https://www.sqlite.org/uri.html
-    return f"{path.absolute().as_uri()}?mode=ro"
+    return f"{path.absolute().as_uri()}?mode={mode}"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

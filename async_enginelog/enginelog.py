@@ -18,6 +18,7 @@ from . import rows, segments, tables
 from .console import Console
 from .database import Database, Synchronous
 from .errors import LogClosed, NotAnEngineLog, PathError, SchemaTooNew, SpoolUnusable, StorageError
+from .handover import hand_over
 from .lines import RowEncoder, encoder_of
 from .segments import Header, spool_folder
 from .spool import Spool, claim_run
@@ -169,7 +170,7 @@ class EngineLog:
         self._make_folder()
         database = await self._first_database()
         try:
-            folder = await asyncio.to_thread(self._make_spool)
+            folder = await hand_over(asyncio.to_thread(self._make_spool))
         except BaseException:
             if database is not None:
                 await database.close()
@@ -309,10 +310,13 @@ class EngineLog:
         statistics = self.statistics()
         drained = not statistics.pending
         failure = None if drained else self._not_committed()
-        await asyncio.to_thread(self._spool.close, "closed", drained=drained, timeout=self._timeout)
-        await asyncio.to_thread(self._console.close, self._timeout)
+        await hand_over(asyncio.to_thread(self._end_threads, drained=drained))
         if failure is not None:
             raise failure from self._writer.fault
+
+    def _end_threads(self, *, drained: bool) -> None:
+        self._spool.close("closed", drained=drained, timeout=self._timeout)
+        self._console.close(self._timeout)
 
     def _stop_accepting(self, reason: str) -> None:
         self._closed = reason

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from .background import Background
 from .errors import SpoolUnusable
+from .handover import hand_over
 from .segments import (
     READ_BYTES,
     Header,
@@ -256,10 +257,9 @@ class Spool:
         """The place of the oldest row that may still be there."""
         return Position(self._oldest, 0)
 
-    def pending_bytes(self, position: Position) -> int:
-        """Return how many bytes wait behind ``position``, headers included."""
-        end = self.end
-        return (end.segment - position.segment) * self._segment_bytes + end.offset - position.offset
+    def is_filling_up(self, position: Position) -> bool:
+        """Tell whether what waits behind ``position`` takes more than half of the room."""
+        return (self._newest - position.segment) * 2 > self._max_segments
 
     async def read(self, position: Position, max_lines: int) -> tuple[bytes, Position]:
         """
@@ -290,7 +290,7 @@ class Spool:
 
     async def off_loop(self, job: Callable[[], T]) -> T:
         """Run a job that may wait for a disk in the thread of the spool."""
-        return await asyncio.wrap_future(self._background.submit(job))
+        return await hand_over(asyncio.wrap_future(self._background.submit(job)))
 
     def release(self, position: Position) -> None:
         """Give back the room of all before ``position``: it is committed."""

@@ -27,14 +27,12 @@ __all__ = ["Writer"]
 MAX_DELAY = 0.05
 # So many rows waiting are committed at once.
 BATCH_ROWS = 500
-# So many rows since the writer last took some make the caller wait for its next commit, or
-# while the database fails, for FAILING_PAUSE seconds. As many as a batch, so that the writer catches
-# up with whoever logs without end, while an engine at its usual pace never waits, also when
-# the writer has a long way to catch up. Waiting must be real: turns of the loop that
-# follow each other at once keep the GIL from the threads of SQLite and of the spool (measured: for
-# 150 ms and more).
+# So many rows since the writer last took some make the caller wait for its next commit, but no
+# longer than PAUSE seconds: a disk that stalls must not stall the engine. As many rows as a batch, so
+# that the writer catches up with whoever logs without end, while an engine at its usual pace never
+# waits, also when the writer has a long way to catch up.
 PAUSE_ROWS = 1024
-FAILING_PAUSE = 0.001
+PAUSE = 0.01
 # So many rows are committed in one transaction: preparing them takes the loop a millisecond or two.
 MAX_BATCH_ROWS = 1024
 # A fault is tried again after the first of these, in seconds, then doubled up to the second.
@@ -125,12 +123,16 @@ class Writer:
         return True
 
     async def give_way(self) -> None:
-        """Wait for the next commit; a moment only if the database fails."""
-        if self._running and self.fault is None:
-            await self._news.wait()
-        else:
-            self._spool.attention = self._spool.appended + PAUSE_ROWS
-            await asyncio.sleep(FAILING_PAUSE)
+        """Wait for the next commit, for a moment; for as long as it takes if the spool fills up."""
+        self._spool.attention = self._spool.appended + PAUSE_ROWS
+        if not self._running or self.fault is not None:
+            await asyncio.sleep(0.001)  # no commit to wait for; the other tasks have their turn
+            return
+        try:
+            async with asyncio.timeout(None if self._spool.is_filling_up(self.position) else PAUSE):
+                await self._news.wait()
+        except TimeoutError:
+            pass
 
     def rows_from_thread(self) -> None:
         """Take note of rows that a thread appended; runs in the loop."""

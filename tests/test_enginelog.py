@@ -7,8 +7,10 @@ import os
 import re
 import sqlite3
 import threading
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +30,10 @@ from .conftest import Query
 
 RECORDING = 202508290514312002
 
+Call = Callable[[Any], Awaitable[None]]
+
 # One call of each log function, with its table.
-NINE = {
+NINE: dict[str, tuple[str, dict[str, Any]]] = {
     "log_function_execution": ("ENGINE_DB_LOG_FUNCTIONS", {"python_function_name": "f"}),
     "log_function_error": ("ENGINE_DB_LOG_FUNCTION_ERROR", {"error_message_text": "boom"}),
     "log_audio_frame_metadata": (
@@ -209,8 +213,8 @@ class TestWrongUse:
         ],
     )
     async def test_wrong_arguments_raise_at_the_call(
-        self, path: Path, query: Query, call, error: type[Exception], message: str
-    ) -> None:  # type: ignore[no-untyped-def]
+        self, path: Path, query: Query, call: Call, error: type[Exception], message: str
+    ) -> None:
         """The message names the column and says what to pass; no row is made, and the log goes on."""
         async with EngineLog(path) as log:
             with pytest.raises(error, match=message):
@@ -388,9 +392,8 @@ class TestOpening:
 class TestIds:
     async def test_ids_are_unique_across_runs(self, path: Path) -> None:
         """No two calls give the same id, in one run or in several, at once or one after the other."""
-        async with EngineLog(path) as first:
-            async with EngineLog(path) as second:
-                ids = [log.next_message_id() for log in (first, second) for _ in range(100)]
+        async with EngineLog(path) as first, EngineLog(path) as second:
+            ids = [log.next_message_id() for log in (first, second) for _ in range(100)]
         async with EngineLog(path) as third:
             ids += [third.next_message_id() for _ in range(100)]
             connections = [third.next_connection_id() for _ in range(100)]

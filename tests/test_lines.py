@@ -256,14 +256,13 @@ class TestRowEncoder:
     @each_table
     def test_cuts_long_lines(self, table: Table, text: str) -> None:
         """However long its texts, a line fits: what is cut would have been cut in the table."""
-        texts = {argument: text for argument, column in table.columns.items() if column.kind is Kind.TEXT}
-        numbers = {argument: INTEGER_MAX for argument in table.columns if argument not in texts}
-        given = {
-            argument: value
-            for argument, value in (texts | numbers).items()
-            if argument in texts or table.columns[argument].kind is Kind.INTEGER
+        values: dict[Kind, Any] = {
+            Kind.TEXT: text,
+            Kind.INTEGER: INTEGER_MAX,
+            Kind.TIME: NOON,
+            Kind.REAL: 0.1,
         }
-        given |= {argument: NOON for argument, c in table.columns.items() if c.kind is Kind.TIME}
+        given = {argument: values[column.kind] for argument, column in table.columns.items()}
         encoder = RowEncoder(table)
         for _ in range(2):
             line = columns_of(encoder(dict(given)))

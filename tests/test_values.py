@@ -153,8 +153,10 @@ class TestAsInteger:
 
     @pytest.mark.parametrize(
         "value",
-        [0.5, float("nan"), float("inf"), Real(0.5), Real(float("-inf"))]
-        + [Fraction(1, 3), Decimal("0.1"), Decimal("NaN"), Decimal("Infinity")],
+        [
+            *(0.5, float("nan"), float("inf"), Real(0.5), Real(float("-inf"))),
+            *(Fraction(1, 3), Decimal("0.1"), Decimal("NaN"), Decimal("Infinity")),
+        ],
     )
     def test_refuses_fractions(self, value: object) -> None:
         """A number with a fraction, or that is none, is a ValueError that says what to do."""
@@ -182,8 +184,10 @@ class TestAsReal:
 
     @pytest.mark.parametrize(
         "value",
-        [float("nan"), float("inf"), float("-inf"), "nan", "-Infinity", "1e999", Decimal("NaN"), 10**400]
-        + [Fraction(10**400), Real(float("nan"))],
+        [
+            *(float("nan"), float("inf"), float("-inf"), "nan", "-Infinity", "1e999"),
+            *(Decimal("NaN"), 10**400, Fraction(10**400), Real(float("nan"))),
+        ],
     )
     def test_has_no_word_for_what_is_not_finite(self, value: object) -> None:
         """NaN, infinities and what is beyond the largest float become None."""
@@ -309,6 +313,11 @@ class BrokenZone(tzinfo):
 
     def utcoffset(self, _moment: datetime | None) -> timedelta:
         raise ValueError("no idea")
+
+    dst = utcoffset
+
+    def tzname(self, _moment: datetime | None) -> str:
+        return "nowhere"
 
 
 class TestAsTime:

@@ -1,0 +1,1 @@
+"""Measurements, rivals side by side; `python -m benchmarks` runs them all."""
