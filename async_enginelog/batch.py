@@ -19,7 +19,7 @@ from .lines import Row
 from .tables import Column, Kind, Table
 from .values import fit_text, time_text
 
-__all__ = ["Batch", "Statement", "prepare"]
+__all__ = ["Batch", "Statement", "join", "prepare"]
 
 # Numbers of rows in a statement: few statements for any number of rows, and one for a full batch
 # of rows of one kind. Each statement is a way to SQLite's thread and back.
@@ -56,6 +56,7 @@ class Batch(NamedTuple):
 def prepare(
     rows: Sequence[Row],
     *,
+    first: int = 1,
     as_stored: Callable[[str], str] = time_text,
     fill_only: bool = False,
 ) -> Batch:
@@ -64,6 +65,7 @@ def prepare(
 
     Args:
         rows: In the order in which they were logged.
+        first: The number of the first of them in the transaction.
         as_stored: Turns a time in a line into the text that is stored.
         fill_only: Whether what is stored already wins, as it does in a replay,
             where a row may be older than what is stored.
@@ -73,7 +75,7 @@ def prepare(
             :func:`~async_enginelog.lines.plain_columns` first.
 
     """
-    groups = _group(rows)
+    groups = _group(rows, first)
     statements: list[Statement] = []
     for (table, arguments), (numbers, group) in groups.items():
         values = zip(*map(dict.values, group), strict=True)
@@ -88,6 +90,18 @@ def prepare(
     return Batch(statements, len(rows), new_rows, sorted(keyed))
 
 
+def join(batches: Sequence[Batch]) -> Batch:
+    """Return one batch of several, to be committed together, in order."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(
+        [statement for batch in batches for statement in batch.statements],
+        sum(batch.rows for batch in batches),
+        sum(batch.new_rows for batch in batches),
+        sorted({table for batch in batches for table in batch.keyed_tables}),
+    )
+
+
 class _Group(NamedTuple):
     """Rows of the same table and columns, each with its number in the batch."""
 
@@ -98,11 +112,11 @@ class _Group(NamedTuple):
 _Shape = tuple[Table, tuple[str, ...]]
 
 
-def _group(rows: Sequence[Row]) -> dict[_Shape, _Group]:
+def _group(rows: Sequence[Row], first: int) -> dict[_Shape, _Group]:
     """Collect rows by table and columns."""
     groups: dict[_Shape, _Group] = {}
     things: dict[tuple[Any, ...], _Thing] = {}
-    for number, (table, columns) in enumerate(rows, 1):
+    for number, (table, columns) in enumerate(rows, first):
         if table.key and _merge(things, number, table, columns):
             continue
         _add(groups, number, table, columns)

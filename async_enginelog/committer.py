@@ -5,20 +5,24 @@ Commit lines of a spool: decoded, prepared, written, and set aside where that ca
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-from .batch import prepare
+from .batch import Batch, join, prepare
 from .database import Database, RunState
 from .errors import RowRefused, StorageError
 from .lines import Row, decode, plain_columns
-from .segments import Header, Position
+from .segments import Header, Position, first_lines
 
-__all__ = ["Committer", "OffLoop", "Outcome"]
+__all__ = ["SLICE_ROWS", "Committer", "OffLoop", "Outcome"]
 
 T = TypeVar("T")
+
+# So many rows are decoded and prepared in one go: a millisecond or two.
+SLICE_ROWS = 1024
 
 
 class OffLoop(Protocol):
@@ -92,23 +96,42 @@ class Committer:
             StorageError: If it can't be committed now. Nothing is then, or all; ask the database.
 
         """
-        rows, unreadable = decode(data)
-        if not unreadable:
-            try:
-                # Decodes nothing twice; if a row is refused, all are looked at below.
-                return await self._write(database, rows, state, 0)
-            except (RowRefused, KeyError, TypeError, AttributeError):
-                rows, unreadable = _sift(data)
-        await self._set_aside(unreadable, state)
         try:
-            return await self._write(database, rows, state, len(unreadable))
+            batch = await self._prepare(data)
+            await database.write(batch, state, added=self.now())
+            return Outcome(batch.rows, 0)
+        except (RowRefused, KeyError, TypeError, AttributeError):
+            # Not only the row that is the reason, but each is looked at with care.
+            return await self._commit_carefully(database, data, state)
+
+    async def _prepare(self, data: bytes) -> Batch:
+        """Decode and prepare in slices, between which other tasks have their turn."""
+        batches: list[Batch] = []
+        rows = 0
+        while True:
+            lines = first_lines(data, SLICE_ROWS)
+            batches.append(self._prepare_slice(lines, rows + 1))
+            rows += batches[-1].rows
+            data = data[len(lines) :]
+            if not data:
+                return join(batches)
+            await asyncio.sleep(0)
+
+    def _prepare_slice(self, lines: bytes, first: int) -> Batch:
+        rows, unreadable = decode(lines)
+        if unreadable:
+            raise RowRefused(f"{len(unreadable)} lines can't be read")
+        return prepare(rows, first=first, as_stored=self.as_stored)
+
+    async def _commit_carefully(self, database: Database, data: bytes, state: RunState) -> Outcome:
+        rows, unreadable = _sift(data)
+        await self._set_aside(unreadable, state)
+        batch = prepare(rows, as_stored=self.as_stored)
+        try:
+            await database.write(batch, state, added=self.now(), unreadable=len(unreadable))
         except RowRefused as error:
             raise StorageError(f"a row is refused that should not be: {error}") from error
-
-    async def _write(self, database: Database, rows: list[Row], state: RunState, unreadable: int) -> Outcome:
-        batch = prepare(rows, as_stored=self.as_stored)
-        await database.write(batch, state, added=self.now(), unreadable=unreadable)
-        return Outcome(len(rows), unreadable)
+        return Outcome(len(rows), len(unreadable))
 
     async def _set_aside(self, lines: list[bytes], state: RunState) -> None:
         # Named by its place: when the commit has to be tried again, so is this, to the same end.

@@ -196,7 +196,15 @@ class Database:
             connecting = aiosqlite.connect(
                 name, uri=uri, timeout=BUSY_TIMEOUT, isolation_level="IMMEDIATE", cached_statements=256
             )
-            connection = await hand_over(connecting)
+            opening = asyncio.ensure_future(hand_over(connecting))
+            try:
+                connection = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                # Its thread would open the file nevertheless, and tell so to a loop that may be closed.
+                await _end_of(opening)
+                with suppress(sqlite3.Error):
+                    await opening.result().close()
+                raise
         _stop_at_exit(connection)
         return cls(path, connection)
 
@@ -480,10 +488,16 @@ class Database:
         finally:
             # To close the copy while the thread still writes to it would be a segmentation fault.
             stopped.set()
-            while not copying.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait({copying})
-            copying.cancelled() or copying.exception()
+            await _end_of(copying)
+
+
+async def _end_of(task: asyncio.Future[Any]) -> None:
+    """Wait until ``task`` has ended, whoever is cancelled meanwhile, and look away from how."""
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
 
 
 def _uri(path: Path, mode: str) -> str:

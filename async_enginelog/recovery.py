@@ -12,7 +12,7 @@ from .segments import Position
 __all__ = ["recover_dead_runs"]
 
 # Rows in a transaction.
-BATCH_ROWS = 1024
+BATCH_ROWS = 8192
 
 
 async def recover_dead_runs(

@@ -9,6 +9,7 @@ a header line, then a line for each row, then zero bytes to the preallocated end
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import re
@@ -38,7 +39,7 @@ __all__ = [
 FORMAT = 1
 SEGMENT_BYTES = 16 * 1024 * 1024
 # What is read at once; many times the longest line.
-READ_BYTES = 512 * 1024
+READ_BYTES = 2 * 1024 * 1024
 _ZEROS = bytes(256 * 1024)
 
 
@@ -111,8 +112,12 @@ def _allocate(descriptor: int, size_bytes: int) -> None:
     # A page that has no room on the disk when it is first written is a SIGBUS, which
     # kills the engine. So the room is taken now, for real, not by a sparse file.
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size_bytes)
-        return
+        try:
+            os.posix_fallocate(descriptor, 0, size_bytes)
+            return
+        except OSError as error:  # some file systems can't
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
     written = 0
     while written < size_bytes:
         written += os.write(descriptor, _ZEROS[: size_bytes - written])

@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from .committer import Committer
+from .committer import SLICE_ROWS, Committer
 from .console import Console
 from .database import Database
 from .errors import StorageError
 from .recovery import recover_dead_runs
-from .segments import Header, Position
+from .segments import Header, Position, first_lines
 from .spool import Spool
 
 __all__ = ["Writer"]
@@ -27,14 +27,17 @@ __all__ = ["Writer"]
 MAX_DELAY = 0.05
 # So many rows waiting are committed at once.
 BATCH_ROWS = 500
-# So many rows since the writer last took some make the caller wait for its next commit, but no
-# longer than PAUSE seconds: a disk that stalls must not stall the engine. As many rows as a batch, so
-# that the writer catches up with whoever logs without end, while an engine at its usual pace never
-# waits, also when the writer has a long way to catch up.
+# Once in so many rows that come faster than the writer takes them, the caller gives way: for a turn
+# of the loop, or while more than BACKLOG_BYTES wait, until the next commit, but no longer than
+# PAUSE seconds: a disk that stalls must not stall the engine. So the writer keeps up with whoever
+# logs without end, and an engine at its usual pace hardly ever waits, also while the writer has
+# a long way to catch up.
 PAUSE_ROWS = 1024
+BACKLOG_BYTES = 4 * 1024 * 1024
 PAUSE = 0.01
-# So many rows are committed in one transaction: preparing them takes the loop a millisecond or two.
-MAX_BATCH_ROWS = 1024
+# So many rows are committed in one transaction, if they wait: the busier the loop, the longer
+# each of the few steps of a transaction takes.
+MAX_BATCH_ROWS = 8192
 # A fault is tried again after the first of these, in seconds, then doubled up to the second.
 RETRY_DELAYS = 0.1, 1.0
 # An idle log says so often that it is alive, and looks for what dead runs left, in seconds.
@@ -123,13 +126,19 @@ class Writer:
         return True
 
     async def give_way(self) -> None:
-        """Wait for the next commit, for a moment; for as long as it takes if the spool fills up."""
-        self._spool.attention = self._spool.appended + PAUSE_ROWS
+        """Let other tasks run; wait for the writer if it is behind, but only for a moment."""
+        spool = self._spool
+        spool.attention = spool.appended + PAUSE_ROWS
         if not self._running or self.fault is not None:
-            await asyncio.sleep(0.001)  # no commit to wait for; the other tasks have their turn
-            return
+            await asyncio.sleep(0.001)  # no commit to wait for
+        elif spool.waiting_bytes(self.position) <= BACKLOG_BYTES:
+            await asyncio.sleep(0)
+        else:
+            await self._next_commit(None if spool.is_filling_up(self.position) else PAUSE)
+
+    async def _next_commit(self, timeout: float | None) -> None:
         try:
-            async with asyncio.timeout(None if self._spool.is_filling_up(self.position) else PAUSE):
+            async with asyncio.timeout(timeout):
                 await self._news.wait()
         except TimeoutError:
             pass
@@ -225,7 +234,7 @@ class Writer:
                 self.position = position  # behind the header of a segment without rows
                 self._tell_news()
                 break
-            await self._commit(database, data, position)
+            await self._commit(database, *_in_full_slices(data, position))
         if self._closing:
             # Rows that went to the console meanwhile are in the counts, too.
             await self._commit(database, b"", position)
@@ -307,3 +316,12 @@ class Writer:
     def _tell_news(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+def _in_full_slices(data: bytes, position: Position) -> tuple[bytes, Position]:
+    """Leave the rest for the next transaction, if there is more than one slice: it needs many statements."""
+    rows = data.count(b"\n")
+    if rows <= SLICE_ROWS or rows % SLICE_ROWS == 0:
+        return data, position
+    whole = first_lines(data, rows - rows % SLICE_ROWS)
+    return whole, position._replace(offset=position.offset - len(data) + len(whole))

@@ -9,8 +9,8 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiosqlite
@@ -18,12 +18,19 @@ from rich.console import Console
 from rich.table import Table
 
 from . import rivals
-from .rivals import Log
+from .rivals import Rival
 
-Rival = Callable[[Path], AbstractAsyncContextManager[Log]]
+RIVALS: dict[str, Rival] = {
+    "async_enginelog": rivals.ours,
+    "aiosqlite execute+commit": rivals.aiosqlite_each,
+    "aiosqlite executemany": rivals.aiosqlite_executemany,
+}
+
+# How long the loop computes in each turn, in milliseconds.
+TURNS = (0.2, 1.0, 5.0)
 
 
-async def call_cost(rival: Rival, path: Path, rows: int) -> tuple[float, float]:
+async def call_cost(rival: Rival, path: Path, rows: int) -> list[float]:
     """Return median and 99th percentile of a call, in microseconds, at 2,000 rows a second."""
     costs = []
     async with rival(path) as log:
@@ -33,53 +40,114 @@ async def call_cost(rival: Rival, path: Path, rows: int) -> tuple[float, float]:
             start = time.perf_counter_ns()
             await log(number)
             costs.append((time.perf_counter_ns() - start) / 1000)
-    return statistics.median(costs), statistics.quantiles(costs, n=100)[98]
+    return [statistics.median(costs), statistics.quantiles(costs, n=100)[98]]
 
 
-async def rows_per_second(rival: Rival, path: Path, rows: int) -> float:
+async def rows_per_second(rival: Rival, path: Path, rows: int) -> list[float]:
     """Return rows a second, from the first call to the last commit, on an idle loop."""
     start = time.perf_counter()
     async with rival(path) as log:
         for number in range(rows):
             await log(number)
-    return rows / (time.perf_counter() - start)
+    return [rows / (time.perf_counter() - start)]
 
 
-async def rows_per_second_busy(rival: Rival, path: Path, seconds: float) -> float:
-    """Return rows a second to commit while other tasks of the loop keep it computing."""
+async def rows_per_second_busy(rival: Rival, path: Path, turn_ms: float) -> list[float]:
+    """Return rows a second to commit while another task computes in every turn of the loop."""
     stop = asyncio.Event()
 
     async def compute() -> None:
         while not stop.is_set():
-            sum(number * number for number in range(3000))  # some 0.2 ms
+            end = time.perf_counter() + turn_ms / 1000
+            while time.perf_counter() < end:
+                sum(range(100))
             await asyncio.sleep(0)
 
-    tasks = [asyncio.create_task(compute()) for _ in range(3)]
-    start, number = time.perf_counter(), 0
+    computing: asyncio.Task[None] | None = None
+    number = 0
     async with rival(path) as log:
-        while time.perf_counter() - start < seconds:
-            # A burst, as a frame makes it, then the others' turn.
-            for _ in range(100):
+        start = time.perf_counter()
+        computing = asyncio.create_task(compute())
+        while time.perf_counter() - start < 2.0:
+            for _ in range(500):
                 await log(number)
                 number += 1
             await asyncio.sleep(0)
     elapsed = time.perf_counter() - start
     stop.set()
-    await asyncio.gather(*tasks)
-    return number / elapsed
+    await computing
+    return [number / elapsed]
 
 
-def in_new_database(folder: Path, measure: Callable[[Path], object]) -> object:
+def in_new_database(folder: Path | None, measure: Callable[[Path], Awaitable[list[float]]]) -> list[float]:
     """Measure in a database that has nothing but its tables."""
+
+    async def run(path: Path) -> list[float]:
+        await rivals.make_database(path)
+        return await measure(path)
+
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        path = Path(name) / "engine_log.db"
-        asyncio.run(rivals.make_database(path))
-        return measure(path)
+        return asyncio.run(run(Path(name) / "engine_log.db"))
 
 
-def spread(values: list[float], form: str = ",.0f") -> str:
+async def limit(path: Path, rows: int) -> list[float]:
+    """Return rows a second of plain sqlite3."""
+    return [rivals.raw_rows_per_second(path, rows)]
+
+
+Results = dict[tuple[str, str], list[list[float]]]
+
+
+def one_round(results: Results, folder: Path | None, rows: int) -> None:
+    """Measure every rival once, in turns."""
+    for name, rival in RIVALS.items():
+        few = rows // 40 if rival is rivals.aiosqlite_each else rows
+        questions: dict[str, Callable[[Path], Awaitable[list[float]]]] = {
+            "call": lambda path, rival=rival: call_cost(rival, path, 2000),  # type: ignore[misc]
+            "idle": lambda path, rival=rival, few=few: rows_per_second(rival, path, few),  # type: ignore[misc]
+        }
+        for turn in TURNS:
+            questions[f"busy {turn}"] = lambda path, rival=rival, turn=turn: rows_per_second_busy(  # type: ignore[misc]
+                rival, path, turn
+            )
+        for question, measure in questions.items():
+            results[name, question].append(in_new_database(folder, measure))
+    results["limit", "idle"].append(in_new_database(folder, lambda path: limit(path, rows)))
+
+
+def shown(values: list[list[float]], form: str = ",.0f", which: int = 0) -> str:
     """Return median and range."""
-    return f"{statistics.median(values):{form}}  ({min(values):{form}}-{max(values):{form}})"
+    chosen = [value[which] for value in values]
+    return f"{statistics.median(chosen):{form}} ({min(chosen):{form}}-{max(chosen):{form}})"
+
+
+def median(values: list[list[float]]) -> float:
+    """Return the median of the first figures."""
+    return statistics.median(value[0] for value in values)
+
+
+def report(results: Results, console: Console) -> None:
+    """Print medians, ranges and ratios."""
+    costs = Table("a call at 2,000 rows/s", "median, µs", "99 %, µs", title="What does a call cost?")
+    for name in RIVALS:
+        costs.add_row(name, shown(results[name, "call"], ".2f"), shown(results[name, "call"], ".0f", 1))
+    console.print(costs)
+
+    rates = Table(
+        "rows/s to commit, idle loop", "median (range)", "of the limit", title="How much can it take?"
+    )
+    most = median(results["limit", "idle"])
+    for name in RIVALS:
+        rates.add_row(name, shown(results[name, "idle"]), f"{median(results[name, 'idle']) / most:.1%}")
+    rates.add_row("sqlite3, statements of 1,024 rows", shown(results["limit", "idle"]), "100%")
+    console.print(rates)
+
+    busy = Table("rows/s to commit, loop computing", title="And when the engine is busy?")
+    for turn in TURNS:
+        busy.add_column(f"turns of {turn:g} ms")
+    for name in RIVALS:
+        busy.add_row(name, *(shown(results[name, f"busy {turn}"]) for turn in TURNS))
+    console.print(busy)
 
 
 def main() -> None:
@@ -89,68 +157,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the databases are; default: the temporary folder")
     options = parser.parse_args()
     rounds, rows = (3, 100_000) if options.quick else (7, 400_000)
-    console = Console()
+    console = Console(width=110)
     console.print(
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, aiosqlite {aiosqlite.__version__}, "
-        f"{platform.system()} {platform.machine()}; medians of {rounds} rounds (range)"
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"aiosqlite {aiosqlite.__version__}, {platform.system()} {platform.machine()}; nine columns, "
+        f"medians of {rounds} rounds (range)"
     )
-
-    contenders: dict[str, Rival] = {
-        "async_enginelog": rivals.ours,
-        "aiosqlite execute+commit": rivals.aiosqlite_each,
-        "aiosqlite executemany, 50 ms": rivals.aiosqlite_executemany,
-    }
-    medians: dict[str, list[float]] = {name: [] for name in contenders}
-    worst: dict[str, list[float]] = {name: [] for name in contenders}
-    idle: dict[str, list[float]] = {name: [] for name in contenders}
-    busy: dict[str, list[float]] = {name: [] for name in contenders}
-    raw: list[float] = []
+    results: Results = defaultdict(list)
     for _ in range(rounds):
-        for name, rival in contenders.items():
-            few = rows // 50 if rival is rivals.aiosqlite_each else rows
-            median, tail = in_new_database(
-                options.folder, lambda path, rival=rival: asyncio.run(call_cost(rival, path, 2000))
-            )
-            medians[name].append(median)
-            worst[name].append(tail)
-            idle[name].append(
-                in_new_database(
-                    options.folder,
-                    lambda path, rival=rival, few=few: asyncio.run(rows_per_second(rival, path, few)),
-                )
-            )
-            busy[name].append(
-                in_new_database(
-                    options.folder,
-                    lambda path, rival=rival: asyncio.run(rows_per_second_busy(rival, path, 3.0)),
-                )
-            )
-        raw.append(
-            in_new_database(options.folder, lambda path: rivals.raw_rows_per_second(path, rows))  # type: ignore[arg-type]
-        )
-
-    table = Table(
-        "",
-        "call, µs",
-        "99 %, µs",
-        "rows/s to commit",
-        "of raw",
-        "rows/s, loop computing",
-        title="Nine columns",
-    )
-    limit = statistics.median(raw)
-    for name in contenders:
-        share = f"{statistics.median(idle[name]) / limit:.0%}"
-        table.add_row(
-            name,
-            spread(medians[name], ".2f"),
-            spread(worst[name], ".0f"),
-            spread(idle[name]),
-            share,
-            spread(busy[name]),
-        )
-    table.add_row("sqlite3, 1,024 rows a statement", "", "", spread(raw), "100%", "")
-    console.print(table)
+        one_round(results, options.folder, rows)
+    report(results, console)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +32,7 @@ RECORDING = 202508290514312002
 # Logs row `number`.
 Log = Callable[[int], Awaitable[None]]
 # Opens a database and gives the function that logs; all is committed when it is left.
-Rival = Callable[[Path], "AsyncIterator[Log]"]
+Rival = Callable[[Path], AbstractAsyncContextManager[Log]]
 
 
 def row(number: int) -> tuple[object, ...]:

@@ -68,7 +68,7 @@ def quick_spools(monkeypatch: pytest.MonkeyPatch) -> None:
 def enginelog() -> Callable[..., Outcome]:
     """The command, in this process."""
 
-    def call(*arguments: object, input: bytes | str | None = None) -> Outcome:  # noqa: A002
+    def call(*arguments: object, input: bytes | str | None = None) -> Outcome:
         result = CliRunner().invoke(main, [str(argument) for argument in arguments], input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception

@@ -144,9 +144,10 @@ async def test_cancelling_stops_the_copying(
         loop.call_soon_threadsafe(begun.set)
         go_on.wait(10)
 
+    (tmp_path / "copy.db").touch()
     reader = await Database.open_reader(log_path)
     copying = asyncio.create_task(reader.copy_to(tmp_path / "copy.db", progress))
-    await begun.wait()
+    await asyncio.wait_for(begun.wait(), 10)
     copying.cancel()
     loop.call_later(0.05, go_on.set)
     with pytest.raises(asyncio.CancelledError):
@@ -155,6 +156,21 @@ async def test_cancelling_stops_the_copying(
 
     assert len(steps) == 1
     assert steps[0] > 1
+
+
+async def test_cancelling_the_opening_leaves_no_thread(log_path: Path) -> None:
+    """A connection that opens when nobody waits for it any more is closed, with its thread."""
+    before = threading.active_count()
+    for turns in range(4):
+        opening = asyncio.create_task(Database.open_reader(log_path))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+
+    while threading.active_count() > before + 1:  # the one is the guard of the connections
+        await asyncio.sleep(0.001)
 
 
 def test_interrupted(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -56,8 +58,8 @@ def test_help_lists_the_verbs_in_whole_sentences(enginelog: Callable[..., Outcom
     code, out, _ = enginelog("--help")
 
     assert code == 0
-    assert all(verb in out for verb in VERBS)
-    assert "..." not in out.partition("Commands:")[2]
+    lines = dict(line.split(maxsplit=1) for line in out.partition("Commands:")[2].splitlines() if line)
+    assert all(lines[verb].endswith(".") and "..." not in lines[verb] for verb in VERBS)
 
 
 def test_version(enginelog: Callable[..., Outcome]) -> None:
@@ -72,6 +74,14 @@ def test_module_is_the_command() -> None:
     )
 
     assert done.stdout.strip() == f"enginelog {__version__}"
+
+
+@pytest.mark.parametrize(("name", "runs"), [("__main__", True), ("imported", False)])
+def test_module_runs_only_as_a_program(monkeypatch: pytest.MonkeyPatch, name: str, runs: bool) -> None:
+    """Importing the module of the command doesn't run it."""
+    monkeypatch.setattr(sys, "argv", ["enginelog", "--version"])
+    with pytest.raises(SystemExit) if runs else nullcontext():
+        runpy.run_module("async_enginelog", run_name=name)
 
 
 @pytest.mark.parametrize("verb", [["tail"], ["stats"], ["runs"], ["verify"], ["init"], ["backup", "copy.db"]])

@@ -73,7 +73,7 @@ def test_recording(enginelog: Enginelog, log_path: Path) -> None:
     [
         (["--table", "stepz"], "the tables are functions, function_error"),
         (["--table", "websocket_connection", "--recording", "1"], "has no RECORDING_ID"),
-        (["--lines", "-1"], "-1"),
+        (["--lines", "-1"], "--lines"),
     ],
 )
 def test_wrong_use(enginelog: Enginelog, log_path: Path, arguments: list[str], message: str) -> None:

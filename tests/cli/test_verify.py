@@ -11,6 +11,8 @@ import pytest
 
 from async_enginelog import reading
 from async_enginelog.cli import findings
+from async_enginelog.cli.spools import SpoolRun
+from async_enginelog.database import Database
 from async_enginelog.errors import StorageError
 from async_enginelog.reading import RunRow
 from async_enginelog.segments import spool_folder
@@ -201,10 +203,29 @@ def test_unreadable_lines(enginelog: Enginelog, log_path: Path) -> None:
     assert "unreadable-17-000001-0.txt" in wrong(enginelog("verify", log_path))
 
 
+def test_run_that_begins_meanwhile(
+    enginelog: Enginelog, log_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that began after its spool would have been looked for isn't taken for a dead one."""
+    run_rows = reading.run_rows
+    newer = RunRow(2**40, "host", 1, "0", "", "", None, None, 10, 8, 0, 0, 0, 8, 8, 1, 0)
+    extra: list[RunRow] = []
+
+    async def growing(database: Database) -> list[RunRow]:
+        rows = extra + await run_rows(database)
+        extra.append(newer)
+        return rows
+
+    monkeypatch.setattr(reading, "run_rows", growing)
+
+    assert enginelog("verify", log_path).code == 0
+    assert extra
+
+
 def test_run_on_the_way() -> None:
     """Rows of a run that is alive may still be on their way."""
     row = RunRow(17, "host", 1, "0", "", "", None, None, 10, 8, 0, 0, 0, 8, 8, 1, 0)
-    spool = findings.SpoolRun(17, alive=True, has_rows_file=True, waiting=0)
+    spool = SpoolRun(17, alive=True, has_rows_file=True, waiting=0)
     [finding] = findings.run_findings(row, spool)
 
     assert finding.what.endswith("; 2 rows on the way")

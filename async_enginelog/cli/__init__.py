@@ -1,0 +1,56 @@
+"""The command ``enginelog``: one module for each verb."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..version import __version__
+from .backup import backup
+from .common import never_fail_to_print
+from .demo import demo
+from .init import init
+from .replay import replay
+from .runs import runs
+from .stats import stats
+from .tail import tail
+from .verify import verify
+
+__all__ = ["main"]
+
+main = typer.Typer(
+    name="enginelog",
+    no_args_is_help=True,
+    # Help is plain text: boxes don't survive every console, file or code page.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"enginelog {__version__}")
+        raise typer.Exit
+
+
+@main.callback()
+def enginelog(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and exit."),
+    ] = False,
+) -> None:
+    """
+    Look after the log of an engine, also while the engine writes it.
+
+    DATABASE is the setting ENGINELOG_DB where it is left out, else engine_log.db.
+
+    Every verb ends with 0 if all is well, 1 if it found something wrong, 2 if it couldn't do its work.
+    """
+    never_fail_to_print()
+
+
+for verb in (demo, init, tail, stats, runs, verify, replay, backup):
+    main.command()(verb)

@@ -1,0 +1,178 @@
+"""What the verbs share: the argument DATABASE, saying things, progress bars, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sys
+import unicodedata
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from ..enginelog import default_path
+from ..errors import EngineLogError
+
+__all__ = [
+    "INTERRUPTED",
+    "UNUSABLE",
+    "WRONG",
+    "DatabaseArgument",
+    "JsonOption",
+    "complain",
+    "database_path",
+    "harmless",
+    "never_fail_to_print",
+    "plural",
+    "progress_bar",
+    "run",
+    "say",
+    "table_text",
+]
+
+# How a verb ends, besides 0.
+WRONG = 1
+UNUSABLE = 2
+INTERRUPTED = 130
+
+DatabaseArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="DATABASE",
+        help="The database. [default: $ENGINELOG_DB, else engine_log.db]",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+# Tells how far the work is: done, of how much.
+Advance = Callable[[float, float], None]
+
+
+def database_path(database: Path | None) -> Path:
+    """Return the path that is meant where none was given, too."""
+    return default_path() if database is None else database
+
+
+class OutputGone(Exception):
+    """Nobody reads the output any more, as in ``enginelog tail | head``."""
+
+
+def run(work: Coroutine[Any, Any, int]) -> None:
+    """
+    Run a verb, and end the command as it should end: no traceback whatever happens to the disk.
+
+    Raises:
+        typer.Exit: Always.
+
+    """
+    try:
+        code = asyncio.run(work)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except OutputGone:
+        _discard_output()
+        code = 0
+    except EngineLogError as error:
+        complain(str(error))
+        code = UNUSABLE
+    except OSError as error:
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        code = UNUSABLE
+    raise typer.Exit(code)
+
+
+def say(text: str) -> None:
+    """
+    Print a text; colours are left out where the output isn't a terminal.
+
+    Raises:
+        OutputGone: If nobody reads it any more.
+
+    """
+    try:
+        typer.echo(text)
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EINVAL):  # the latter is Windows' word for it
+            raise OutputGone from error
+        raise
+
+
+def complain(message: str) -> None:
+    """Print an error."""
+    typer.echo(f"enginelog: {harmless(message)}", err=True)
+
+
+def never_fail_to_print() -> None:
+    """Have a character that the console doesn't know be written as its number."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere when the interpreter flushes it at exit."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a file at all
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def harmless(text: str) -> str:
+    """Return ``text`` with all that would move a terminal's cursor, or hide, written as its number."""
+    if text.isprintable():
+        return text
+    return "".join(_harmless(character) for character in text)
+
+
+def _harmless(character: str) -> str:
+    # Cc and Cf: control and direction; Cs, Co, Cn: no characters; Zl, Zp: line breaks.
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
+    """Return a count with its noun: ``1 row``, ``1,234 rows``."""
+    return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
+
+
+def table_text(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return aligned columns, numbers to the right; plain text, so it survives any console."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    to_right = [any(isinstance(row[place], int) for row in rows) for place in range(len(heads))]
+    lines = []
+    for line in (heads, *cells):
+        aligned = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, to_right, strict=True)
+        )
+        lines.append("  ".join(aligned).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else harmless(str(value))
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Advance]:
+    """Show a progress bar while work is done; none where the output isn't a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    shown = sys.stdout.isatty() and sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
