@@ -257,11 +257,6 @@ class Spool:
         """The place of the oldest row that may still be there."""
         return Position(self._oldest, 0)
 
-    def waiting_bytes(self, position: Position) -> int:
-        """Return how much waits behind ``position``, headers included."""
-        end = self.end
-        return (end.segment - position.segment) * self._segment_bytes + end.offset - position.offset
-
     def is_filling_up(self, position: Position) -> bool:
         """Tell whether what waits behind ``position`` takes more than half of the room."""
         return (self._newest - position.segment) * 2 > self._max_segments

@@ -27,13 +27,11 @@ __all__ = ["Writer"]
 MAX_DELAY = 0.05
 # So many rows waiting are committed at once.
 BATCH_ROWS = 500
-# Once in so many rows that come faster than the writer takes them, the caller gives way: for a turn
-# of the loop, or while more than BACKLOG_BYTES wait, until the next commit, but no longer than
-# PAUSE seconds: a disk that stalls must not stall the engine. So the writer keeps up with whoever
-# logs without end, and an engine at its usual pace hardly ever waits, also while the writer has
-# a long way to catch up.
+# Once in so many rows that come faster than the writer takes them, the caller waits for the next
+# commit, but no longer than PAUSE seconds: a disk that stalls must not stall the engine. So the writer
+# keeps up with whoever logs without end, and an engine at its usual pace hardly ever waits, also while
+# the writer has a long way to catch up.
 PAUSE_ROWS = 1024
-BACKLOG_BYTES = 4 * 1024 * 1024
 PAUSE = 0.01
 # So many rows are committed in one transaction, if they wait: the busier the loop, the longer
 # each of the few steps of a transaction takes.
@@ -129,12 +127,10 @@ class Writer:
         """Let other tasks run; wait for the writer if it is behind, but only for a moment."""
         spool = self._spool
         spool.attention = spool.appended + PAUSE_ROWS
-        if not self._running or self.fault is not None:
-            await asyncio.sleep(0.001)  # no commit to wait for
-        elif spool.waiting_bytes(self.position) <= BACKLOG_BYTES:
-            await asyncio.sleep(0)
-        else:
+        if self._running and self.fault is None:
             await self._next_commit(None if spool.is_filling_up(self.position) else PAUSE)
+        else:
+            await asyncio.sleep(0.001)  # there will be no commit
 
     async def _next_commit(self, timeout: float | None) -> None:
         try:

@@ -124,3 +124,11 @@ def raw_rows_per_second(path: Path, rows: int) -> float:
     seconds = time.perf_counter() - start
     connection.close()
     return len(data) / seconds
+
+
+def count_rows(path: Path) -> int:
+    """Return how many rows are committed."""
+    connection = sqlite3.connect(path)
+    [(rows,)] = connection.execute("SELECT count(*) FROM ENGINE_DB_LOG_FUNCTIONS").fetchall()
+    connection.close()
+    return int(rows)
