@@ -213,6 +213,16 @@ class EngineLog:
         folder = spool_folder(self.path)
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
+            self._spool = self._new_run(folder)
+        except OSError as error:
+            raise PathError(
+                f"{folder}: the spool can't be created: {error.strerror or error}; "
+                "the folder of the database must be writable, with room for 48 MiB"
+            ) from error
+        return folder
+
+    def _new_run(self, folder: Path) -> Spool:
+        for attempt in range(5, 0, -1):
             self._header = Header(
                 run=claim_run(folder),
                 host=platform.node(),
@@ -220,15 +230,15 @@ class EngineLog:
                 version=__version__,
                 started=datetime.now(UTC).isoformat(timespec="microseconds"),
             )
-            self._spool = Spool(
-                folder, self._header, limit_bytes=self._spool_limit, segment_bytes=segments.SEGMENT_BYTES
-            )
-        except OSError as error:
-            raise PathError(
-                f"{folder}: the spool can't be created: {error.strerror or error}; "
-                "the folder of the database must be writable, with room for 48 MiB"
-            ) from error
-        return folder
+            try:
+                return Spool(
+                    folder, self._header, limit_bytes=self._spool_limit, segment_bytes=segments.SEGMENT_BYTES
+                )
+            except SpoolUnusable:
+                # Somebody who looks for dead runs holds the new lock for a moment; the next number is free.
+                if attempt == 1:
+                    raise
+        raise AssertionError("unreachable")
 
     def _start_writer(self, database: Database | None = None) -> None:
         self._loop = asyncio.get_running_loop()

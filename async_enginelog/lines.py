@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import orjson
 
 from .tables import TABLES, Column, Kind, Table, find_table
-from .values import as_integer, as_real, as_text, as_time, fit_text
+from .values import as_integer, as_real, as_text, as_time, fit_text, mask_headers
 
 __all__ = ["MAX_LINE_BYTES", "Row", "RowEncoder", "decode", "encoder_of", "plain_columns"]
 
@@ -163,7 +163,8 @@ def _native(table: Table, column: Column, value: object) -> Any:
             case Kind.REAL:
                 return as_real(value)
             case Kind.TEXT:
-                return as_text(value, column.width)
+                masked = column.headers and isinstance(value, Mapping)
+                return as_text(mask_headers(value) if masked else value, column.width)  # type: ignore[arg-type]
             case Kind.TIME:  # pragma: no branch
                 return as_time(value).isoformat()  # as the encoder writes it
     except (TypeError, ValueError) as error:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from .database import Database
 from .errors import NotAnEngineLog
+from .maintenance import Maintenance
 from .segments import Position
 from .tables import Table
 
@@ -93,7 +94,7 @@ Schema = dict[str, list[tuple[Any, ...]]]
 
 
 @asynccontextmanager
-async def open_database(path: Path) -> AsyncIterator[Database]:
+async def open_database(path: Path) -> AsyncIterator[Maintenance]:
     """
     Open a database for reading, and close it.
 
@@ -101,7 +102,7 @@ async def open_database(path: Path) -> AsyncIterator[Database]:
         StorageError: As :meth:`Database.open_reader` does, or if there are no tables in it yet.
 
     """
-    database = await Database.open_reader(path)
+    database = await Maintenance.open_reader(path)
     try:
         if not await database.schema_version():
             raise NotAnEngineLog(f"{path} is empty; create its tables: enginelog init {path}")

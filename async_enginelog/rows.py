@@ -32,6 +32,8 @@ class Width(NamedTuple):
 
     units: int
     keep_end: bool = False
+    # Whether a mapping is one of request headers, whose credentials are masked.
+    headers: bool = False
 
 
 Id = int | None
@@ -175,7 +177,7 @@ class WebsocketConnection(TypedDict, total=False):
     websocket_connection_id: Id
     client_host_ip_address: Text50
     client_port: Annotated[str | int | None, Width(10)]
-    client_headers: Annotated[str | Mapping[str, str] | None, Width(2000)]
+    client_headers: Annotated[str | Mapping[str, str] | None, Width(2000, headers=True)]
     dt_connection_request: Time
     dt_connection_accepted: Time
     dt_connection_closed: Time

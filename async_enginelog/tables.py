@@ -36,6 +36,7 @@ class Column:
     kind: Kind
     width: int = 0
     keep_end: bool = False
+    headers: bool = False
 
     @property
     def declared(self) -> str:
@@ -81,7 +82,7 @@ class Table:
 def _column(name: str, argument: str, hint: Any) -> Column:
     if get_origin(hint) is Annotated:
         width = next(item for item in hint.__metadata__ if isinstance(item, Width))
-        return Column(name, argument, Kind.TEXT, width.units, width.keep_end)
+        return Column(name, argument, Kind.TEXT, *width)
     kinds = {datetime: Kind.TIME, float: Kind.REAL, int: Kind.INTEGER}
     return Column(name, argument, next(kinds[item] for item in get_args(hint) if item in kinds))
 

@@ -237,7 +237,8 @@ def mask_headers(
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     result: dict[str, str] = {}
     for name, value in pairs:
-        shown = "***" if name.lower() in masked else value
+        name = str(name)
+        shown = "***" if name.lower() in masked else str(value)
         result[name] = f"{result[name]}, {shown}" if name in result else shown
     return result
 

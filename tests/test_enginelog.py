@@ -155,6 +155,15 @@ class TestLogFunctions:
 
         assert query("SELECT DT_STEP_CALLED FROM ENGINE_DB_LOG_STEPS") == [("2026-01-02 03:04:05.000006",)]
 
+    async def test_credentials_in_headers_are_masked(self, path: Path, query: Query) -> None:
+        """Request headers passed as a mapping are stored without their credentials."""
+        async with EngineLog(path) as log:
+            await log.log_websocket_connection(client_headers={"Host": "x", "Authorization": "Bearer secret"})
+
+        assert query("SELECT CLIENT_HEADERS FROM ENGINE_DB_LOG_WEBSOCKET_CONNECTION") == [
+            ('{"Host":"x","Authorization":"***"}',)
+        ]
+
     async def test_threads_log_beside_the_loop(self, path: Path, query: Query) -> None:
         """log_row_nowait() takes rows from any thread; each arrives once."""
 
@@ -376,8 +385,8 @@ class TestOpening:
             assert (pid, how) == (os.getpid(), None)
             await log.log_steps(step_id=1)
         rows = query(
-            "SELECT HOW_ENDED, ROWS_ACCEPTED, ROWS_COMMITTED, ROWS_STORED, LAST_LOG_SEQ, DT_ENDED >= DT_STARTED "
-            "FROM ENGINE_LOG_RUN"
+            "SELECT HOW_ENDED, ROWS_ACCEPTED, ROWS_COMMITTED, ROWS_STORED, LAST_LOG_SEQ, "
+            "DT_ENDED >= DT_STARTED FROM ENGINE_LOG_RUN"
         )
         assert rows == [("closed", 1, 1, 1, 1, 1)]
 

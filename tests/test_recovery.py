@@ -53,8 +53,8 @@ class TestRecovery:
             assert query("SELECT STEP_ID, ENGINE_RUN_ID FROM ENGINE_DB_LOG_STEPS") == [(1, 5), (2, 5)]
 
         rows = query(
-            "SELECT HOST_NAME, PROCESS_ID, LIBRARY_VERSION, DT_STARTED, HOW_ENDED, ROWS_ACCEPTED, ROWS_COMMITTED, "
-            "ROWS_STORED FROM ENGINE_LOG_RUN WHERE ENGINE_RUN_ID = 5"
+            "SELECT HOST_NAME, PROCESS_ID, LIBRARY_VERSION, DT_STARTED, HOW_ENDED, "
+            "ROWS_ACCEPTED, ROWS_COMMITTED, ROWS_STORED FROM ENGINE_LOG_RUN WHERE ENGINE_RUN_ID = 5"
         )
         assert rows == [("host", 17, "0.0.1", "2026-01-02 03:04:05.000006", "crashed", 2, 2, 2)]
 

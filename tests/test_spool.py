@@ -61,7 +61,7 @@ class TestClaim:
     def test_clock_that_steps_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Numbers grow although the clock doesn't."""
         first = claim_run(tmp_path)
-        monkeypatch.setattr(spool_module.time, "time", lambda: 1000.0)
+        monkeypatch.setattr(time, "time", lambda: 1000.0)
         assert claim_run(tmp_path) == first + 1
 
     def test_memory_that_is_damaged(self, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..database import Database
+from ..maintenance import Maintenance
 from .common import DatabaseArgument, database_path, plural, run, say
 
 __all__ = ["init"]
@@ -41,7 +41,7 @@ def init(
 
 async def _init(path: Path, *, is_new: bool, truncate: bool) -> int:
     before = None if is_new else await _version_of(path)
-    database = await Database.open(path, create=True)
+    database = await Maintenance.open(path, create=True)
     try:
         await database.wait_for_locks(PATIENCE)
         say(_outcome(path, before, await database.schema_version()))
@@ -53,7 +53,7 @@ async def _init(path: Path, *, is_new: bool, truncate: bool) -> int:
 
 
 async def _version_of(path: Path) -> int:
-    database = await Database.open_reader(path)
+    database = await Maintenance.open_reader(path)
     try:
         return await database.schema_version()
     finally:

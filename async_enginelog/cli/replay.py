@@ -18,9 +18,9 @@ import typer
 
 from .. import reading
 from ..console import ConsoleRow, rows_in
-from ..database import Database
 from ..leftovers import runs_in
 from ..lines import Row, decode, plain_columns
+from ..maintenance import Maintenance
 from ..segments import size_of, spool_folder
 from ..values import local_time_text, time_text
 from .common import WRONG, DatabaseArgument, complain, database_path, harmless, plural, progress_bar, run, say
@@ -76,7 +76,7 @@ def replay(
 async def _replay(capture: Path, path: Path, as_stored: Callable[[str], str]) -> int:
     tally = _Tally()
     with _opened(capture) as file:
-        database = await Database.open(path, create=False)
+        database = await Maintenance.open(path, create=False)
         try:
             await database.wait_for_locks(PATIENCE)
             with progress_bar("replaying") as advance:
@@ -125,7 +125,7 @@ def _lines_of_text(file: io.TextIOWrapper) -> Iterator[bytes]:
 
 
 async def _replay_batch(
-    database: Database, found: list[ConsoleRow], as_stored: Callable[[str], str], tally: _Tally
+    database: Maintenance, found: list[ConsoleRow], as_stored: Callable[[str], str], tally: _Tally
 ) -> None:
     added = as_stored(datetime.now(UTC).isoformat(timespec="microseconds"))
     # While the spool of a run is there, its end is for recovery to tell.
@@ -165,7 +165,7 @@ def _report(tally: _Tally) -> None:
     )
 
 
-async def _report_gaps(database: Database, tally: _Tally) -> None:
+async def _report_gaps(database: Maintenance, tally: _Tally) -> None:
     for run_id, numbers in sorted(tally.numbers.items()):
         known = numbers | await reading.replayed_numbers(database, run_id)
         gaps = list(_gaps(sorted(known)))

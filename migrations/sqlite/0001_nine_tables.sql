@@ -21,7 +21,7 @@ CREATE TABLE ENGINE_LOG_RUN (
     DT_STARTED DATETIME,
     DT_LAST_SIGN_OF_LIFE DATETIME,
     DT_ENDED DATETIME,
-    -- 'closed' or 'crashed'; NULL while it runs, or if nobody has looked since it died.
+    -- 'closed', 'crashed', or 'copied' in a backup; NULL while it runs, or if nobody has looked since it died.
     HOW_ENDED VARCHAR(20),
     -- ROWS_ACCEPTED = ROWS_COMMITTED + ROWS_ON_CONSOLE + what waits in the spool.
     ROWS_ACCEPTED BIGINT NOT NULL DEFAULT 0,

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from async_enginelog import database
+from async_enginelog import connection
 from async_enginelog.cli.backup import _part_of
-from async_enginelog.database import Database
 from async_enginelog.errors import PathError
+from async_enginelog.maintenance import Maintenance
 
 from .conftest import Outcome
 
@@ -39,7 +39,7 @@ def test_while_an_engine_writes(
     enginelog: Enginelog, live: Path, tmp_path: Path, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The copy is a snapshot that passes verify, though the engine went on between its pages."""
-    monkeypatch.setattr(database, "COPY_PAGES", 1)
+    monkeypatch.setattr(connection, "COPY_PAGES", 1)
     for number in range(5):
         copy = tmp_path / f"copy{number}.db"
         assert enginelog("backup", copy, live).code == 0
@@ -122,10 +122,10 @@ def test_failed_backup_leaves_nothing(
 ) -> None:
     """When the copying fails, there is no file afterwards."""
 
-    async def fail(self: Database, copy: Database, progress: object) -> None:
+    async def fail(self: Maintenance, copy: Maintenance, progress: object) -> None:
         raise PathError("the disk is full")
 
-    monkeypatch.setattr(Database, "_copy_pages", fail)
+    monkeypatch.setattr(Maintenance, "copy_pages", fail)
 
     assert enginelog("backup", tmp_path / "copy.db", log_path) == (2, "", "enginelog: the disk is full\n")
     assert not list(tmp_path.glob("copy.db*"))
@@ -135,7 +135,7 @@ async def test_cancelling_stops_the_copying(
     log_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cancelled copy doesn't go on to the end in its thread."""
-    monkeypatch.setattr(database, "COPY_PAGES", 1)
+    monkeypatch.setattr(connection, "COPY_PAGES", 1)
     begun, go_on, steps = asyncio.Event(), threading.Event(), []
     loop = asyncio.get_running_loop()
 
@@ -145,7 +145,7 @@ async def test_cancelling_stops_the_copying(
         go_on.wait(10)
 
     (tmp_path / "copy.db").touch()
-    reader = await Database.open_reader(log_path)
+    reader = await Maintenance.open_reader(log_path)
     copying = asyncio.create_task(reader.copy_to(tmp_path / "copy.db", progress))
     await asyncio.wait_for(begun.wait(), 10)
     copying.cancel()
@@ -162,7 +162,7 @@ async def test_cancelling_the_opening_leaves_no_thread(log_path: Path) -> None:
     """A connection that opens when nobody waits for it any more is closed, with its thread."""
     before = threading.active_count()
     for turns in range(4):
-        opening = asyncio.create_task(Database.open_reader(log_path))
+        opening = asyncio.create_task(Maintenance.open_reader(log_path))
         for _ in range(turns):
             await asyncio.sleep(0)
         opening.cancel()

@@ -1,0 +1,279 @@
+"""
+The one aiosqlite connection: connected, called, closed.
+
+Only this module knows aiosqlite, and what its users suffer from: its thread isn't a daemon,
+so a forgotten connection would hang the exit of the process (see :func:`_stop_at_exit`);
+cancelling an ``await`` doesn't stop the statement, so after any trouble the connection is
+thrown away; and its thread starves beside a busy event loop (see :mod:`~async_enginelog.handover`).
+
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import aiosqlite
+
+from .errors import NotAnEngineLog, PathError, RowRefused, StorageError
+from .handover import hand_over
+
+__all__ = ["Connection", "check_path", "storage_errors", "uri"]
+
+# How long SQLite itself waits for a lock, in seconds: short, as the writer tries again anyway
+# and wants to see its deadline.
+BUSY_TIMEOUT = 0.25
+
+# A copy is made in steps of so many pages of 4 KiB; between them it tells how far it is.
+COPY_PAGES = 256
+
+
+class Connection:
+    """
+    A connection to one database file. One task at a time may use it.
+
+    Each method raises :exc:`StorageError` if the disk or the database can't be used now. The
+    connection is of no use then: close it and open another.
+
+    """
+
+    def __init__(self, path: Path, connection: aiosqlite.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self.remember_file()
+
+    @classmethod
+    async def connect(cls, path: Path, name: str, *, uri: bool) -> Self:
+        """Connect to what SQLite calls ``name``, the file at ``path``."""
+        with storage_errors(path):
+            # In this mode sqlite3 sends BEGIN IMMEDIATE itself, within the call of the first
+            # statement that writes: one hand-over to the thread less for each transaction.
+            connecting = aiosqlite.connect(
+                name, uri=uri, timeout=BUSY_TIMEOUT, isolation_level="IMMEDIATE", cached_statements=256
+            )
+            opening = asyncio.ensure_future(hand_over(connecting))
+            try:
+                connection = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                # Its thread would open the file nevertheless, and tell so to a loop that may be closed.
+                await _end_of(opening)
+                with suppress(sqlite3.Error):
+                    await opening.result().close()
+                raise
+        _stop_at_exit(connection)
+        return cls(path, connection)
+
+    def check_file(self) -> None:
+        """
+        Make sure that the path still leads to the file that is open.
+
+        On Linux and macOS a deleted file can be written to as if nothing had happened.
+
+        Raises:
+            StorageError: If the file was deleted, moved or replaced.
+
+        """
+        if _identity(self.path) != self._file:
+            raise StorageError(f"{self.path} was deleted or replaced under the log")
+
+    def remember_file(self) -> None:
+        """Note which file the path leads to now, for :meth:`check_file`."""
+        self._file = _identity(self.path)
+
+    async def wait_for_locks(self, timeout: float) -> None:
+        """Have SQLite wait so many seconds for a lock; the default suits the writer of a log."""
+        await self.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+
+    async def close(self) -> None:
+        """Close the connection; an open transaction is rolled back. Never raises."""
+        try:
+            await hand_over(self._connection.close())
+        except (sqlite3.Error, ValueError):
+            pass
+        finally:
+            _running_loops.pop(self._connection, None)
+
+    def abandon(self) -> None:
+        """Have the connection closed by its thread, without waiting; for a loop that is closed."""
+        self._connection.stop()
+        _running_loops.pop(self._connection, None)
+
+    async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Execute one statement."""
+        await self.fetch(sql, parameters)
+
+    async def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """
+        Execute one statement and return its rows as tuples.
+
+        The first statement that writes begins a transaction; :meth:`commit` ends it.
+
+        """
+        with storage_errors(self.path):
+            return list(await hand_over(self._connection.execute_fetchall(sql, parameters)))
+
+    async def run_script(self, script: str) -> None:
+        """Commit, then execute statements each to its end."""
+        with storage_errors(self.path):
+            await hand_over(self._connection.executescript(script))
+
+    async def commit(self) -> None:
+        """Commit what was written since the last commit."""
+        with storage_errors(self.path):
+            await hand_over(self._connection.commit())
+
+    async def roll_back(self) -> None:
+        """Forget what was written since the last commit."""
+        with storage_errors(self.path):
+            await hand_over(self._connection.rollback())
+
+    @property
+    def total_changes(self) -> int:
+        """How many rows this connection has inserted, changed and deleted."""
+        return self._connection.total_changes
+
+    async def copy_pages(self, copy: Self, progress: Callable[[int, int], None]) -> None:
+        """Copy all pages into the database of ``copy``; tell how many are left, of how many."""
+        stopped = threading.Event()
+
+        def step(_: int, left: int, pages: int) -> None:
+            if stopped.is_set():  # the thread would go on to the end, whoever waits for it
+                raise InterruptedError("the copying was stopped")
+            progress(left, pages)
+
+        backup = self._connection.backup(copy._connection, pages=COPY_PAGES, progress=step)
+        copying = asyncio.ensure_future(backup)
+        try:
+            with storage_errors(copy.path):
+                await asyncio.shield(copying)
+        finally:
+            # To close the copy while the thread still writes to it would be a segmentation fault.
+            stopped.set()
+            await _end_of(copying)
+
+
+async def _end_of(task: asyncio.Future[Any]) -> None:
+    """Wait until ``task`` has ended, whoever is cancelled meanwhile, and look away from how."""
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
+
+
+def uri(path: Path, mode: str) -> str:
+    """Return the URI of a file (https://www.sqlite.org/uri.html)."""
+    return f"{path.absolute().as_uri()}?mode={mode}"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def check_path(path: Path, *, create: bool, write: bool = True) -> bool:
+    """
+    Make sure that a database can be at ``path``; tell whether it is yet to be made.
+
+    SQLite's own message is "unable to open database file" for all of these.
+
+    """
+    with storage_errors(path):
+        if path.is_dir():
+            raise PathError(f"{path} is a folder; pass the path of a file in it")
+        if not path.parent.is_dir():
+            raise PathError(f"{path}: the folder {path.parent} doesn't exist; create it, or mend the path")
+        is_new = not path.exists()
+        if is_new and not create:
+            raise PathError(f"{path} doesn't exist; mend the path, or create it: enginelog init {path}")
+        # Readers need the folder too, but only once the last writer has gone; SQLite tells.
+        if write and not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PathError(
+                f"{path}: the folder {path.parent} isn't writable for this user; SQLite keeps two files "
+                "beside the database, so the folder must be, too"
+            )
+        if is_new:
+            return True
+        if not os.access(path, os.R_OK | (os.W_OK if write else 0)):
+            raise PathError(f"{path} isn't {'writable' if write else 'readable'} for this user")
+        with path.open("rb") as file:
+            magic = file.read(16)
+    if magic and magic != b"SQLite format 3\0":
+        raise NotAnEngineLog(f"{path} isn't a SQLite database: it begins with {magic!r}; pass another path")
+    return not magic
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the operating system raise into exceptions of our own."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OverflowError, UnicodeError, sqlite3.IntegrityError, sqlite3.DataError) as error:
+        raise RowRefused(str(error)) from error
+    except (sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
+        if "binding" in str(error):  # a value of a type that SQLite has no word for
+            raise RowRefused(str(error)) from error
+        raise StorageError(f"{path}: {error}") from error
+    except (sqlite3.Error, OSError) as error:
+        raise StorageError(f"{path}: {error}") from error
+    except ValueError as error:  # aiosqlite's word for a connection that is closed
+        raise StorageError(f"{path}: {error}") from error
+
+
+# -- leaving without a word -------------------------------------------------------------------------
+
+_running_loops: weakref.WeakKeyDictionary[aiosqlite.Connection, asyncio.AbstractEventLoop] = (
+    weakref.WeakKeyDictionary()
+)
+_guard: threading.Thread | None = None
+_inherited: list[Any] = []
+
+
+def _stop_at_exit(connection: aiosqlite.Connection) -> None:
+    """
+    See to it that a connection that nobody closes doesn't hang the exit of the interpreter.
+
+    The interpreter waits for aiosqlite's thread, which waits for a connection to be closed.
+    So a daemon thread waits for the main thread to end, and tells those connections to stop
+    whose event loop doesn't run any more.
+
+    """
+    global _guard
+    _running_loops[connection] = asyncio.get_running_loop()
+    if _guard is None or not _guard.is_alive():
+        _guard = threading.Thread(target=_stop_connections, name="enginelog-exit", daemon=True)
+        _guard.start()
+
+
+def _stop_connections() -> None:
+    threading.main_thread().join()
+    while True:
+        for connection, loop in list(_running_loops.items()):
+            if not loop.is_running():
+                connection.stop()
+                _running_loops.pop(connection, None)
+        time.sleep(0.05)
+
+
+def _keep_inherited() -> None:
+    """Never touch the parent's connections in a forked child, not even to delete them."""
+    # https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
+    _inherited.extend(_running_loops)
+    _running_loops.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_inherited)
