@@ -169,11 +169,11 @@ class EngineLog:
         _abandon_logs_of_closed_loops()
         self._make_folder()
         database = await self._first_database()
+        making = asyncio.create_task(hand_over(asyncio.to_thread(self._make_spool)))
         try:
-            folder = await hand_over(asyncio.to_thread(self._make_spool))
+            folder = await asyncio.shield(making)
         except BaseException:
-            if database is not None:
-                await database.close()
+            await self._undo(making, database)
             raise
         self._opened = True
         self._connection_ids, self._message_ids = self._spool.ids(), self._spool.ids()
@@ -186,7 +186,24 @@ class EngineLog:
                 await self._writer.first_news()
         except TimeoutError:
             self._console.warn("recovery", f"the rows of dead runs in {folder} are still being committed")
+        except asyncio.CancelledError:
+            await self._close_quietly()
+            raise
         return self
+
+    async def _undo(self, making: asyncio.Task[Path], database: Database | None) -> None:
+        """Leave nothing behind of an opening that failed or was cancelled."""
+        await asyncio.wait({making})  # its thread goes on, whoever is cancelled
+        if not making.cancelled() and making.exception() is None:
+            self._spool.close("not opened", committed=self._spool.end, timeout=1.0)
+        if database is not None:
+            await database.close()
+
+    async def _close_quietly(self) -> None:
+        try:
+            await self.aclose()
+        except StorageError as error:
+            self._console.warn("closing", str(error))
 
     def _make_folder(self) -> None:
         if not self._create:
@@ -317,16 +334,14 @@ class EngineLog:
         if not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=1.0)
-        statistics = self.statistics()
-        drained = not statistics.pending
-        failure = None if drained else self._not_committed()
-        await hand_over(asyncio.to_thread(self._end_threads, drained=drained))
-        if failure is not None:
-            raise failure from self._writer.fault
+        if not await hand_over(asyncio.to_thread(self._end_threads)):
+            raise self._not_committed() from self._writer.fault
 
-    def _end_threads(self, *, drained: bool) -> None:
-        self._spool.close("closed", drained=drained, timeout=self._timeout)
+    def _end_threads(self) -> bool:
+        """Close spool and console; tell whether all is committed."""
+        drained = self._spool.close("closed", committed=self._writer.position, timeout=self._timeout)
         self._console.close(self._timeout)
+        return drained
 
     def _stop_accepting(self, reason: str) -> None:
         self._closed = reason
@@ -346,19 +361,17 @@ class EngineLog:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
+        if exc_value is None:
             await self.aclose()
-        except StorageError as error:
+        else:
             # An exception of the engine is worth more than one of its log.
-            if exc_value is None:
-                raise
-            self._console.warn("closing", str(error))
+            await self._close_quietly()
 
     def _abandon(self) -> None:
         """Let go of everything but the rows: the loop of this log is closed for good."""
         self._stop_accepting("the event loop of this EngineLog was closed under it; open another")
         self._writer.abandon()
-        self._spool.close("abandoned", drained=False, timeout=1.0)
+        self._spool.close("abandoned", committed=None, timeout=1.0)
         warnings.warn(f"unclosed {self!r}; its rows are kept", ResourceWarning, source=self, stacklevel=3)
 
     def _leave_to_parent(self) -> None:

@@ -314,34 +314,49 @@ class Spool:
             yield from islice(count(run * IDS_PER_RUN + 1), IDS_PER_RUN - 1)
             run = claim_run(self.folder)
 
-    def close(self, reason: str, *, drained: bool, timeout: float) -> None:
+    def close(self, reason: str, *, committed: Position | None, timeout: float) -> bool:
         """
         Take no more rows, and leave the files if they hold rows that aren't committed.
 
         Args:
             reason: What :meth:`append` says from now on.
-            drained: Whether every row is committed, so that the files can go.
+            committed: Up to where all is committed; :obj:`None` if that isn't known.
             timeout: How long to wait for a disk that hangs, in seconds.
+
+        Returns:
+            Whether all was committed, so that nothing is left.
 
         """
         with self._lock:
             if self._closed:
-                return
+                return False
             self._closed, self._closed_at = reason, self._map.tell()
             self._map.close()
-        self._background.submit(lambda: self._clean_up(drained=drained))
+        cleaning = self._background.submit(lambda: self._clean_up(committed))
         self._background.close(timeout)
+        return cleaning.done() and cleaning.exception() is None and cleaning.result()
 
-    def _clean_up(self, *, drained: bool) -> None:
+    def _clean_up(self, committed: Position | None) -> bool:
         for number, spare in enumerate(self._spares, self._newest + 1):
             spare.close()
             segment_path(self.folder, self.run, number).unlink(missing_ok=True)
         self._spares.clear()
+        drained = committed is not None and self._is_committed(committed)
         if drained:
             for number in range(self._oldest, self._newest + 1):
                 segment_path(self.folder, self.run, number).unlink(missing_ok=True)
         if self._lock_file is not None:
             drop_lock(self._lock_file, remove=drained)
+        return drained
+
+    def _is_committed(self, committed: Position) -> bool:
+        """Tell whether no row stands behind ``committed``, not even one of a thread's at the last moment."""
+        path = segment_path(self.folder, self.run, self._newest)
+        offset = committed.offset if committed.segment == self._newest else 0
+        try:
+            return not read_lines(path, offset, 1)[0]
+        except FileNotFoundError:  # somebody removed it
+            return committed >= Position(self._newest, self._closed_at)
 
     def abandon(self) -> None:
         """

@@ -197,7 +197,7 @@ class Writer:
             try:
                 await self._commit_all()
                 self._works()
-            except OSError as error:  # our StorageError is one
+            except Exception as error:  # also one that nobody thought of: the rows are safe
                 await self._fails(error)
             if self._last_round or (self._closing and self.fault is None):
                 return
@@ -292,9 +292,12 @@ class Writer:
             database, self._database = self._database, None
             database.abandon()
 
-    async def _fails(self, error: OSError) -> None:
+    async def _fails(self, error: Exception) -> None:
         await self._disconnect()
-        fault = error if isinstance(error, StorageError) else StorageError(str(error))
+        fault = error
+        if not isinstance(fault, StorageError):
+            fault = StorageError(f"{type(error).__name__}: {error}")
+            fault.__cause__ = error
         self.fault = self.last_fault = fault
         self._console.warn(
             "database", f"{fault}; rows wait in {self._spool.folder} until it works again, the engine goes on"
