@@ -28,9 +28,9 @@ MAX_DELAY = 0.05
 # So many rows waiting are committed at once.
 BATCH_ROWS = 500
 # Once in so many rows that come faster than the writer takes them, the caller waits for the next
-# commit, but no longer than PAUSE seconds: a disk that stalls must not stall the engine. So the writer
-# keeps up with whoever logs without end, and an engine at its usual pace hardly ever waits, also while
-# the writer has a long way to catch up.
+# commit, but no longer than PAUSE seconds (ten times that when half of the spool is used): a disk
+# that stalls must not stall the engine. So the writer keeps up with whoever logs without end, and
+# an engine at its usual pace hardly ever waits, also while the writer has a long way to catch up.
 PAUSE_ROWS = 1024
 PAUSE = 0.01
 # So many rows are committed in one transaction, if they wait: the busier the loop, the longer
@@ -124,15 +124,15 @@ class Writer:
         return True
 
     async def give_way(self) -> None:
-        """Let other tasks run; wait for the writer if it is behind, but only for a moment."""
+        """Let other tasks run, and the writer catch up, but only for a moment."""
         spool = self._spool
         spool.attention = spool.appended + PAUSE_ROWS
         if self._running and self.fault is None:
-            await self._next_commit(None if spool.is_filling_up(self.position) else PAUSE)
+            await self._next_commit(10 * PAUSE if spool.is_filling_up(self.position) else PAUSE)
         else:
             await asyncio.sleep(0.001)  # there will be no commit
 
-    async def _next_commit(self, timeout: float | None) -> None:
+    async def _next_commit(self, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
                 await self._news.wait()

@@ -1,0 +1,82 @@
+"""The rhythm of the writer: when it commits, when it looks around, what it does after surprises."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from async_enginelog import EngineLog, writer
+from async_enginelog.committer import Committer
+
+from .conftest import Query
+from .test_recovery import leave_spool, step
+
+
+async def until(condition: object, query: Query, sql: str) -> None:
+    """Wait until a query gives what is expected."""
+    async with asyncio.timeout(10):
+        while query(sql) != condition:
+            await asyncio.sleep(0.01)
+
+
+async def test_rows_are_committed_by_themselves(path: Path, query: Query) -> None:
+    """Nobody has to flush: a row is in the database soon after its call."""
+    async with EngineLog(path) as log:
+        await log.log_steps(step_id=1)
+        await until([(1,)], query, "SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS")
+        await log.log_steps(step_id=2)
+        await until([(2,)], query, "SELECT count(*) FROM ENGINE_DB_LOG_STEPS")
+
+
+async def test_idle_log_shows_life_and_looks_for_the_dead(
+    path: Path, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log with nothing to do says that it is alive, and commits what runs left that died meanwhile."""
+    monkeypatch.setattr(writer, "SIGN_OF_LIFE", 0.02)
+    sign_of_life = "SELECT DT_LAST_SIGN_OF_LIFE FROM ENGINE_LOG_RUN WHERE ENGINE_RUN_ID <> 5"
+    async with EngineLog(path):
+        before = query(sign_of_life)
+        leave_spool(path, 5, step(1))
+        await until([(1,)], query, "SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS")
+        async with asyncio.timeout(5):
+            while query(sign_of_life) <= before:
+                await asyncio.sleep(0.01)
+
+
+async def test_exception_that_nobody_thought_of(
+    path: Path, query: Query, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mistake of our own in the writer is a fault like others: rows wait, and it tries again."""
+    async with EngineLog(path) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr(Committer, "commit", lambda *_: 1 // 0)
+            await log.log_steps(step_id=1)
+            async with asyncio.timeout(5):
+                while log.statistics().last_fault is None:
+                    await asyncio.sleep(0.01)
+        await log.flush()
+
+    assert log.statistics().last_fault == "ZeroDivisionError: integer division or modulo by zero"
+    assert "ZeroDivisionError" in caplog.text
+    assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS") == [(1,)]
+
+
+async def test_pause_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who logs a burst while the disk stalls waits a moment in each thousand rows, not for the disk."""
+    stalled = asyncio.Event()
+    commit = Committer.commit
+
+    async def stall(self: Committer, *arguments: object) -> object:
+        await stalled.wait()
+        return await commit(self, *arguments)  # type: ignore[arg-type]
+
+    async with EngineLog(path) as log:
+        monkeypatch.setattr(Committer, "commit", stall)
+        async with asyncio.timeout(20):
+            for number in range(20_000):
+                await log.log_steps(step_id=number)
+        assert log.statistics().pending == 20_000
+        stalled.set()
+    assert log.statistics().committed == 20_000
