@@ -62,6 +62,7 @@ class Committer:
         sign_of_life: datetime | None = None,
         accepted: int = 0,
         on_console: int = 0,
+        dropped: int = 0,
         alive: bool = False,
     ) -> RunState:
         """Return what the row of a run is to say; counts never go down."""
@@ -76,6 +77,7 @@ class Committer:
             on_console,
             position,
             alive,
+            dropped,
         )
 
     def _text(self, moment: datetime) -> str:

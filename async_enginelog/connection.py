@@ -194,7 +194,7 @@ def check_path(path: Path, *, create: bool, write: bool = True) -> bool:
             raise PathError(f"{path} is a folder; pass the path of a file in it")
         if not path.parent.is_dir():
             raise PathError(f"{path}: the folder {path.parent} doesn't exist; create it, or mend the path")
-        is_new = not path.exists()
+        is_new = not path.exists() and not path.is_symlink()
         if is_new and not create:
             raise PathError(f"{path} doesn't exist; mend the path, or create it: enginelog init {path}")
         # Readers need the folder too, but only once the last writer has gone; SQLite tells.
@@ -207,11 +207,11 @@ def check_path(path: Path, *, create: bool, write: bool = True) -> bool:
             return True
         if not os.access(path, os.R_OK | (os.W_OK if write else 0)):
             raise PathError(f"{path} isn't {'writable' if write else 'readable'} for this user")
-        with path.open("rb") as file:
-            magic = file.read(16)
-    if magic and magic != b"SQLite format 3\0":
-        raise NotAnEngineLog(f"{path} isn't a SQLite database: it begins with {magic!r}; pass another path")
-    return not magic
+        # Never opened here: closing any descriptor of the file would drop the locks that SQLite holds on
+        # it in this process (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+        if not path.is_file():
+            raise PathError(f"{path} isn't a file; pass another path")
+        return path.stat().st_size == 0
 
 
 @contextmanager
@@ -228,6 +228,8 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise RowRefused(str(error)) from error
         raise StorageError(f"{path}: {error}") from error
     except (sqlite3.Error, OSError) as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            raise NotAnEngineLog(f"{path} isn't a SQLite database; pass another path") from error
         raise StorageError(f"{path}: {error}") from error
     except ValueError as error:  # aiosqlite's word for a connection that is closed
         raise StorageError(f"{path}: {error}") from error

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Self
 
 from .batch import Batch
 from .connection import Connection, check_path, uri
-from .errors import NotAnEngineLog, RowRefused, SchemaTooNew
+from .errors import NotAnEngineLog, RowRefused, SchemaTooNew, StorageError
 from .migrations import APPLICATION_ID, migrations
 from .segments import Position
 
@@ -41,6 +41,7 @@ class RunState(NamedTuple):
     on_console: int
     position: Position
     alive: bool
+    dropped: int = 0
 
 
 class Progress(NamedTuple):
@@ -53,8 +54,8 @@ class Progress(NamedTuple):
 _RUN_SQL = """
 INSERT INTO ENGINE_LOG_RUN (ENGINE_RUN_ID, HOST_NAME, PROCESS_ID, LIBRARY_VERSION, DT_STARTED,
     DT_LAST_SIGN_OF_LIFE, ROWS_ACCEPTED, ROWS_ON_CONSOLE, SPOOL_SEGMENT, SPOOL_OFFSET,
-    ROWS_COMMITTED, ROWS_STORED, ROWS_UNREADABLE, LAST_LOG_SEQ)
-VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,
+    ROWS_COMMITTED, ROWS_STORED, ROWS_UNREADABLE, ROWS_DROPPED, LAST_LOG_SEQ)
+VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?15,
     (SELECT coalesce(max(LAST_LOG_SEQ), 0) FROM ENGINE_LOG_RUN) + ?11)
 ON CONFLICT (ENGINE_RUN_ID) DO UPDATE SET
     DT_LAST_SIGN_OF_LIFE = max(coalesce(DT_LAST_SIGN_OF_LIFE, ''), excluded.DT_LAST_SIGN_OF_LIFE),
@@ -70,6 +71,7 @@ ON CONFLICT (ENGINE_RUN_ID) DO UPDATE SET
     ROWS_COMMITTED = ROWS_COMMITTED + ?11,
     ROWS_STORED = ROWS_STORED + ?12,
     ROWS_UNREADABLE = ROWS_UNREADABLE + ?13,
+    ROWS_DROPPED = max(ROWS_DROPPED, excluded.ROWS_DROPPED),
     SPOOL_SEGMENT = excluded.SPOOL_SEGMENT, SPOOL_OFFSET = excluded.SPOOL_OFFSET,
     LAST_LOG_SEQ = excluded.LAST_LOG_SEQ
 RETURNING LAST_LOG_SEQ - ?11
@@ -95,6 +97,8 @@ class Database(Connection):
 
         """
         is_new = check_path(path, create=create)
+        if not is_new:
+            await cls._refuse_rubbish(path)
         database = await cls.connect(path, str(path), uri=False)
         try:
             if is_new:
@@ -111,6 +115,25 @@ class Database(Connection):
             await database.close()
             raise
         return database
+
+    @classmethod
+    async def _refuse_rubbish(cls, path: Path) -> None:
+        """
+        Refuse a file that isn't a SQLite database, before anything is written to it.
+
+        SQLite finds out by itself, but not if the WAL of another database stands beside the file: it
+        would write that into it. So the file is looked at alone, as if it could never change.
+
+        """
+        alone = await cls.connect(path, f"{uri(path, 'ro')}&immutable=1", uri=True)
+        try:
+            await alone.execute("PRAGMA schema_version")
+        except NotAnEngineLog:
+            raise
+        except StorageError:
+            pass  # it does change; what matters is its first bytes
+        finally:
+            await alone.close()
 
     @classmethod
     async def open_reader(cls, path: Path) -> Self:
@@ -200,8 +223,8 @@ class Database(Connection):
         self.check_file()
 
     async def _write(self, batch: Batch, state: RunState, added: str, unreadable: int) -> None:
-        counts = (batch.rows, batch.new_rows, unreadable)
-        [(last_seq,)] = await self.fetch(_RUN_SQL, (*state[:8], *state.position, *counts, state.alive))
+        counts = (batch.rows, batch.new_rows, unreadable, state.alive, state.dropped)
+        [(last_seq,)] = await self.fetch(_RUN_SQL, (*state[:8], *state.position, *counts))
         stored = await self.insert(batch, (added, state.run, last_seq))
         if stored > batch.new_rows:
             await self.execute(
@@ -255,6 +278,11 @@ class Database(Connection):
             (how, ended, run),
         )
         await self.commit()
+
+    async def newest_run(self) -> int:
+        """Return the highest number of a run; 0 if there is none."""
+        [(run,)] = await self.fetch("SELECT coalesce(max(ENGINE_RUN_ID), 0) FROM ENGINE_LOG_RUN")
+        return int(run)
 
     async def open_runs(self) -> list[int]:
         """Return the runs that nobody has marked as ended."""

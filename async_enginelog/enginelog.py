@@ -26,9 +26,15 @@ from .values import local_time_text, time_text
 from .version import __version__
 from .writer import Writer
 
-__all__ = ["EngineLog", "Statistics", "current_log", "default_path"]
+__all__ = ["EngineLog", "Statistics", "current_log", "default_path", "true_path"]
 
 Timezone = Literal["utc", "local"]
+
+# The longest timeout, in seconds; threads can't wait much longer.
+MAX_TIMEOUT = 1_000_000
+
+# One in so many rows that go to the console gives way to the other tasks of the loop.
+CONSOLE_PAUSE_ROWS = 256
 
 # How long opening waits for the rows of dead runs to be committed, in seconds. What takes
 # longer goes on in the background.
@@ -57,6 +63,21 @@ class Statistics(NamedTuple):
     database_bytes: int
     wal_bytes: int
     last_fault: str | None
+
+
+def true_path(path: str | os.PathLike[str]) -> Path:
+    """
+    Return the one name of a file: absolute, as an engine may change its working directory, and
+    without links, as the spool is beside the file and not beside a link to it.
+
+    Raises:
+        PathError: If it can't be a path.
+
+    """
+    try:
+        return Path(path).resolve()
+    except (ValueError, OSError, RuntimeError) as error:  # a NUL, or links in a circle
+        raise PathError(f"{path!r} can't be a path: {error}; mend it") from error
 
 
 def default_path() -> Path:
@@ -110,13 +131,14 @@ class EngineLog:
             raise ValueError(f"synchronous is {synchronous!r}; pass 'NORMAL' or 'FULL'")
         if timezone not in ("utc", "local"):
             raise ValueError(f"timezone is {timezone!r}; pass 'utc' or 'local'")
-        if timeout <= 0:
-            raise ValueError(f"timeout is {timeout!r}; pass a positive number of seconds")
+        if not isinstance(timeout, int | float) or not 0 < timeout <= MAX_TIMEOUT:
+            raise ValueError(
+                f"timeout is {timeout!r}; pass a positive number of seconds, up to {MAX_TIMEOUT:,}"
+            )
         two_segments = 2 * segments.SEGMENT_BYTES
         if spool_limit < two_segments:
             raise ValueError(f"spool_limit is {spool_limit:,} bytes; pass at least {two_segments:,}")
-        # Absolute, as the engine may change its working directory.
-        self.path = Path(path if path is not None else default_path()).absolute()
+        self.path = true_path(path if path is not None else default_path())
         self._create = create
         self._synchronous: Synchronous = synchronous
         self._as_stored = local_time_text if timezone == "local" else time_text
@@ -153,11 +175,11 @@ class EngineLog:
         Open the log; ``async with`` does it.
 
         Creates or migrates the database, and commits what dead runs left in their spools. If the
-        database can't be used at the moment (locked, disk full), the log opens
-        nevertheless, and rows wait in the spool.
+        database can't be used at the moment (locked, say), the log opens nevertheless, and
+        rows wait in the spool.
 
         Raises:
-            PathError: If the path can't be used as it is.
+            PathError: If the path can't be used as it is, or there is no room for the spool.
             NotAnEngineLog: If the file isn't a database of this package.
             SchemaTooNew: If it was written by a newer version of this package.
             LogClosed: If this log was opened before; make another.
@@ -169,7 +191,8 @@ class EngineLog:
         _abandon_logs_of_closed_loops()
         self._make_folder()
         database = await self._first_database()
-        making = asyncio.create_task(hand_over(asyncio.to_thread(self._make_spool)))
+        newest_run = await database.newest_run() if database is not None else 0
+        making = asyncio.create_task(hand_over(asyncio.to_thread(self._make_spool, newest_run)))
         try:
             folder = await asyncio.shield(making)
         except BaseException:
@@ -226,11 +249,11 @@ class EngineLog:
     async def _open_database(self) -> Database:
         return await Database.open(self.path, create=self._create, synchronous=self._synchronous)
 
-    def _make_spool(self) -> Path:
+    def _make_spool(self, newest_run: int) -> Path:
         folder = spool_folder(self.path)
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            self._spool = self._new_run(folder)
+            self._spool = self._new_run(folder, newest_run)
         except OSError as error:
             raise PathError(
                 f"{folder}: the spool can't be created: {error.strerror or error}; "
@@ -238,10 +261,10 @@ class EngineLog:
             ) from error
         return folder
 
-    def _new_run(self, folder: Path) -> Spool:
+    def _new_run(self, folder: Path, newest_run: int) -> Spool:
         for attempt in range(5, 0, -1):
             self._header = Header(
-                run=claim_run(folder),
+                run=claim_run(folder, above=newest_run),
                 host=platform.node(),
                 process_id=os.getpid(),
                 version=__version__,
@@ -276,7 +299,13 @@ class EngineLog:
 
     def _ensure_writer(self) -> None:
         """Start another writer if the task was cancelled or its loop is gone."""
-        if self._task.done() or self._loop is not asyncio.get_running_loop():
+        elsewhere = self._loop is not asyncio.get_running_loop()
+        if elsewhere and self._loop.is_running():
+            raise LogClosed(
+                f"{self!r} belongs to another event loop, which is running; there, use "
+                "asyncio.run_coroutine_threadsafe(log.flush(), loop)"
+            )
+        if elsewhere or self._task.done():
             self._start_writer()
 
     async def flush(self) -> None:
@@ -324,18 +353,30 @@ class EngineLog:
             return
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close(), name="enginelog-close")
-        await asyncio.shield(self._closing)
+        if not self._closing.cancelled():
+            await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
         self._ensure_writer()
         self._stop_accepting("this EngineLog is closed")
         self._writer.stop()
+        try:
+            await self._end_writer()
+            drained = await hand_over(asyncio.to_thread(self._end_threads))
+        except asyncio.CancelledError:
+            # The loop is taken down: the writer commits what it can at once, and so all is said and done.
+            await asyncio.wait({self._task}, timeout=self._timeout)
+            self._end_threads()
+            raise
+        if not drained:
+            raise self._not_committed() from self._writer.fault
+
+    async def _end_writer(self) -> None:
         await asyncio.wait({self._task}, timeout=self._timeout)
         if not self._task.done():
+            self._writer.give_up()
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=1.0)
-        if not await hand_over(asyncio.to_thread(self._end_threads)):
-            raise self._not_committed() from self._writer.fault
 
     def _end_threads(self) -> bool:
         """Close spool and console; tell whether all is committed."""
@@ -398,12 +439,15 @@ class EngineLog:
         try:
             return self._append(line) and self._writer.attend()
         except SpoolUnusable as error:
-            self._accept_on_console(line, error)
-            return False
+            return self._accept_on_console(line, error)
 
-    def _accept_on_console(self, line: bytes, error: SpoolUnusable) -> None:
-        self._console.put_row(self._header.run, line)
-        self._console.warn("spool", f"{error}; rows go to the console, for `enginelog replay`")
+    def _accept_on_console(self, line: bytes, error: SpoolUnusable) -> bool:
+        console = self._console
+        if console.put_row(self._header.run, line):
+            console.warn("spool", f"{error}; rows go to the console, for `enginelog replay`")
+        else:
+            console.warn("dropped", f"{error}, and the console doesn't keep up: rows are dropped, counted")
+        return (console.rows + console.dropped) % CONSOLE_PAUSE_ROWS == 0
 
     async def log_row(self, table: str, columns: Mapping[str, object]) -> None:
         """
@@ -419,7 +463,7 @@ class EngineLog:
             LogClosed: If the log isn't open.
 
         """
-        if self._accept(encoder_of(tables.find_table(table)), dict(columns)):
+        if self._accept(encoder_of(tables.find_table(table)), _copied(columns)):
             await self._writer.give_way()
 
     def log_row_nowait(self, table: str, columns: Mapping[str, object]) -> None:
@@ -429,7 +473,7 @@ class EngineLog:
         Raises: as :meth:`log_row`.
 
         """
-        line = encoder_of(tables.find_table(table))(dict(columns))
+        line = encoder_of(tables.find_table(table))(_copied(columns))
         self._check_open()
         try:
             self._spool.append_from_thread(line)
@@ -543,6 +587,12 @@ class EngineLog:
         """Log a step inside a function (ENGINE_DB_LOG_STEPS)."""
         if self._accept(_STEPS, columns):  # type: ignore[arg-type]
             await self._writer.give_way()
+
+
+def _copied(columns: Mapping[str, object]) -> dict[str, Any]:
+    if not isinstance(columns, Mapping):
+        raise TypeError(f"columns are {type(columns).__name__}; pass a mapping of names to values")
+    return dict(columns)
 
 
 _FUNCTIONS = encoder_of(tables.FUNCTIONS)

@@ -60,7 +60,10 @@ class Leftover:
             if number < position.segment:
                 continue
             offset = position.offset if number == position.segment else 0
-            data, offset = read_lines(path, offset, max_lines)
+            with path.open("rb") as file:
+                data, offset = read_lines(file, offset, max_lines)
+            if not data:
+                data, offset = _damaged_line(path, offset)
             if data:
                 return data, Position(number, offset)
         return b"", position
@@ -71,6 +74,24 @@ class Leftover:
             for path in self.segments.values():
                 path.unlink(missing_ok=True)
         drop_lock(self._lock, remove=remove)
+
+
+def _damaged_line(path: Path, offset: int) -> tuple[bytes, int]:
+    """
+    Return what is damaged by zero bytes but has whole lines behind it, to be set aside.
+
+    Commonly there is nothing behind the first zero byte, or a line without its end, torn when
+    the process died: its call hadn't returned. But a power failure may leave a hole.
+
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = file.read()
+    begin = len(rest) - len(rest.lstrip(b"\0"))
+    end = rest.find(b"\n", rest.find(b"\0") if begin == 0 else begin) + 1
+    if end == 0:
+        return b"", offset
+    return rest[:end].replace(b"\0", b""), offset + end
 
 
 def take_leftover(folder: Path, run: int) -> Leftover | None:

@@ -56,6 +56,7 @@ class RunRow(NamedTuple):
     committed: int
     on_console: int
     unreadable: int
+    dropped: int
     replayed: int
     stored: int
     last_log_seq: int
@@ -125,7 +126,7 @@ async def run_rows(database: Database, limit: int | None = None) -> list[RunRow]
     rows = await database.fetch(
         "SELECT ENGINE_RUN_ID, HOST_NAME, PROCESS_ID, LIBRARY_VERSION, DT_STARTED, DT_LAST_SIGN_OF_LIFE, "
         "DT_ENDED, HOW_ENDED, ROWS_ACCEPTED, ROWS_COMMITTED, ROWS_ON_CONSOLE, ROWS_UNREADABLE, "
-        "ROWS_REPLAYED, ROWS_STORED, LAST_LOG_SEQ, SPOOL_SEGMENT, SPOOL_OFFSET "
+        "ROWS_DROPPED, ROWS_REPLAYED, ROWS_STORED, LAST_LOG_SEQ, SPOOL_SEGMENT, SPOOL_OFFSET "
         "FROM ENGINE_LOG_RUN ORDER BY ENGINE_RUN_ID DESC LIMIT ?",
         (-1 if limit is None else limit,),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from .committer import Committer, OffLoop
+from .console import Console
 from .database import Database
+from .errors import StorageError
 from .leftovers import Leftover, is_alive, runs_in, take_leftover
 from .segments import Position
 
@@ -16,7 +18,12 @@ BATCH_ROWS = 8192
 
 
 async def recover_dead_runs(
-    database: Database, folder: Path, own_run: int, committer: Committer, off_loop: OffLoop
+    database: Database,
+    folder: Path,
+    own_run: int,
+    committer: Committer,
+    off_loop: OffLoop,
+    console: Console,
 ) -> int:
     """
     Commit what dead runs left, and mark them as crashed at their last sign of life.
@@ -28,13 +35,19 @@ async def recover_dead_runs(
         The number of rows that were committed.
 
     Raises:
-        StorageError, OSError: If it can't be done now; do it again later.
+        StorageError: If the database can't be used now; do it again later.
 
     """
     recovered = 0
     for run in await off_loop(lambda: runs_in(folder)):
-        if run != own_run:
+        if run == own_run:
+            continue
+        try:
             recovered += await _recover(database, folder, run, committer, off_loop)
+        except StorageError:
+            raise
+        except OSError as error:  # of its files: the others, and the rows of this run, don't wait for it
+            console.warn("leftover", f"{folder}: what run {run} left can't be read now: {error}")
     for run in await database.open_runs():
         if run != own_run and not await off_loop(lambda run=run: is_alive(folder, run)):  # type: ignore[misc]
             await database.end_run(run, "crashed", None)

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import orjson
 
@@ -134,7 +134,7 @@ def read_header(path: Path) -> Header | None:
         return None
 
 
-def read_lines(path: Path, offset: int, max_lines: int) -> tuple[bytes, int]:
+def read_lines(file: BinaryIO, offset: int, max_lines: int) -> tuple[bytes, int]:
     """
     Read whole lines from ``offset``, the header left out.
 
@@ -145,12 +145,10 @@ def read_lines(path: Path, offset: int, max_lines: int) -> tuple[bytes, int]:
         The lines, with their newlines, and the offset behind them.
 
     """
-    with path.open("rb") as file:
-        if offset == 0:
-            file.readline(65_536)
-            offset = file.tell()
-        file.seek(offset)
-        data = file.read(READ_BYTES)
+    file.seek(offset)
+    if offset == 0:
+        offset = len(file.readline(65_536))
+    data = file.read(READ_BYTES)
     zero = data.find(0)
     if zero >= 0:
         data = data[:zero]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -46,6 +46,9 @@ T = TypeVar("T")
 # runs until the year 2262.
 IDS_PER_RUN = 10**9
 
+# The last run whose ids fit into 64 bits.
+MAX_RUN = 2**63 // IDS_PER_RUN - 1
+
 # Segments made ahead of need. One would do, but for a disk that is slow for a moment.
 SPARES = 2
 
@@ -53,12 +56,16 @@ SPARES = 2
 RETRY_DELAY = 1.0
 
 
-def claim_run(folder: Path) -> int:
+def claim_run(folder: Path, above: int = 0) -> int:
     """
     Claim a number that no other run of this database has or will have.
 
     It is the present second since 1970, or one more than the number claimed last if that is
     higher: so it stays unique when many runs start at once, and when the clock steps back.
+
+    Args:
+        folder: The spools of the database.
+        above: The highest number that the database knows.
 
     Raises:
         OSError: If the folder can't be written to.
@@ -70,9 +77,18 @@ def claim_run(folder: Path) -> int:
             last = int(memory.read_text("ascii"))
         except (FileNotFoundError, ValueError):
             last = 0
+        # A number that leaves no room for ids is damage.
+        last = max(number for number in (0, last, above, *_runs_with_files(folder)) if number < MAX_RUN)
         number = max(int(time.time()), last + 1)
-        memory.write_text(str(number), "ascii")
+        # In one step: a memory that is cut in half would forget.
+        fresh = memory.with_suffix(".new")
+        fresh.write_text(str(number), "ascii")
+        fresh.replace(memory)
     return number
+
+
+def _runs_with_files(folder: Path) -> list[int]:
+    return [int(path.stem) for path in folder.glob("*.lock") if path.stem.isdecimal()]
 
 
 def take_lock(folder: Path, run: int) -> FileLock | None:
@@ -139,7 +155,13 @@ class Spool:
 
         # Oldest and newest segment that exist and aren't released, newest mapped.
         self._oldest = self._newest = 1
-        self._map = self._create(1)
+        # A file to read each segment that isn't released, also when somebody removes its name.
+        self._files: dict[int, BinaryIO] = {}
+        try:
+            self._map = self._create(1)
+        except OSError:
+            drop_lock(self._lock_file, remove=True)
+            raise
         self._write = self._map.write
 
         # Guards all that follows, and the change of segments.
@@ -241,10 +263,18 @@ class Spool:
     def _create(self, number: int) -> mmap.mmap:
         path = segment_path(self.folder, self.run, number)
         try:
-            return create_segment(path, self._header, self._segment_bytes)
+            segment = create_segment(path, self._header, self._segment_bytes)
         except FileNotFoundError:  # somebody removed the folder
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            return create_segment(path, self._header, self._segment_bytes)
+            segment = create_segment(path, self._header, self._segment_bytes)
+        self._files[number] = path.open("rb")
+        return segment
+
+    def _remove(self, number: int) -> None:
+        file = self._files.pop(number, None)
+        if file is not None:
+            file.close()
+        segment_path(self.folder, self.run, number).unlink(missing_ok=True)
 
     @property
     def end(self) -> Position:
@@ -285,8 +315,8 @@ class Spool:
         return data, Position(position.segment, start + len(data))
 
     async def _read_file(self, position: Position, max_lines: int) -> tuple[bytes, int]:
-        path = segment_path(self.folder, self.run, position.segment)
-        return await self.off_loop(lambda: read_lines(path, position.offset, max_lines))
+        file = self._files[position.segment]
+        return await self.off_loop(lambda: read_lines(file, position.offset, max_lines))
 
     async def off_loop(self, job: Callable[[], T]) -> T:
         """Run a job that may wait for a disk in the thread of the spool."""
@@ -299,8 +329,7 @@ class Spool:
             self._oldest = max(self._oldest, position.segment)
             self._prepare_spare()
         for number in drained:
-            path = segment_path(self.folder, self.run, number)
-            self._background.submit(partial(path.unlink, missing_ok=True))
+            self._background.submit(partial(self._remove, number))
 
     def disk_bytes(self) -> int:
         """Return the room that the segments take on the disk."""
@@ -339,24 +368,22 @@ class Spool:
     def _clean_up(self, committed: Position | None) -> bool:
         for number, spare in enumerate(self._spares, self._newest + 1):
             spare.close()
-            segment_path(self.folder, self.run, number).unlink(missing_ok=True)
+            self._remove(number)
         self._spares.clear()
         drained = committed is not None and self._is_committed(committed)
         if drained:
             for number in range(self._oldest, self._newest + 1):
-                segment_path(self.folder, self.run, number).unlink(missing_ok=True)
+                self._remove(number)
+        for file in self._files.values():
+            file.close()
         if self._lock_file is not None:
             drop_lock(self._lock_file, remove=drained)
         return drained
 
     def _is_committed(self, committed: Position) -> bool:
         """Tell whether no row stands behind ``committed``, not even one of a thread's at the last moment."""
-        path = segment_path(self.folder, self.run, self._newest)
         offset = committed.offset if committed.segment == self._newest else 0
-        try:
-            return not read_lines(path, offset, 1)[0]
-        except FileNotFoundError:  # somebody removed it
-            return committed >= Position(self._newest, self._closed_at)
+        return not read_lines(self._files[self._newest], offset, 1)[0]
 
     def abandon(self) -> None:
         """

@@ -101,8 +101,8 @@ class Writer:
         self.reached = False
         # Whether to say that this run is alive, and to look for dead ones.
         self._look_around = True
-        # Whether stop() was called; whether the task was cancelled by somebody else.
-        self._closing = self._last_round = False
+        # Whether stop() was called; whether the task was cancelled by somebody else; by give_up().
+        self._closing = self._last_round = self._given_up = False
         # Whether the task is there, so that news will come.
         self._running = True
         self._retry_delay = RETRY_DELAYS[0]
@@ -164,6 +164,10 @@ class Writer:
         self._closing = True
         self._wake.set()
 
+    def give_up(self) -> None:
+        """Have :meth:`run` end at once when it is cancelled: its time is up."""
+        self._given_up = True
+
     # -- the task -------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -179,7 +183,7 @@ class Writer:
         except asyncio.CancelledError:
             # The statement under way may have been committed or not: the next connection tells.
             await self._disconnect()
-            if self._closing:
+            if self._given_up:
                 raise
             self._last_round = True
             await self._work()
@@ -249,7 +253,12 @@ class Writer:
         spool, on_console = self._spool, self._console.rows
         accepted = spool.appended + spool.appended_by_threads + on_console
         state = self._committer.state(
-            self._header, position, accepted=accepted, on_console=on_console, alive=True
+            self._header,
+            position,
+            accepted=accepted,
+            on_console=on_console,
+            dropped=self._console.dropped,
+            alive=True,
         )
         outcome = await self._committer.commit(database, data, state)
         self.committed += outcome.rows
@@ -274,7 +283,7 @@ class Writer:
 
     async def _recover(self, database: Database) -> None:
         run, folder, off_loop = self._header.run, self._spool.folder, self._spool.off_loop
-        recovered = await recover_dead_runs(database, folder, run, self._committer, off_loop)
+        recovered = await recover_dead_runs(database, folder, run, self._committer, off_loop, self._console)
         if recovered:
             self._console.warn("recovery", f"{database.path}: committed {recovered:,} rows of dead runs")
         self.reached = True

@@ -79,7 +79,7 @@ class TestSchema:
     async def test_reader_of_a_foreign_file(self, path: Path) -> None:
         """A reader refuses what isn't a log, too."""
         path.write_bytes(b"%PDF-1.7 and so on")
-        with pytest.raises(NotAnEngineLog, match="begins with b'%PDF"):
+        with pytest.raises(NotAnEngineLog, match="isn't a SQLite database"):
             await Database.open_reader(path)
 
     async def test_corrupt_file(self, path: Path) -> None:

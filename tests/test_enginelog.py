@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -281,6 +283,8 @@ class TestWrongUse:
             ({"synchronous": "OFF"}, "'OFF'; pass 'NORMAL' or 'FULL'"),
             ({"timezone": "CET"}, "'CET'; pass 'utc' or 'local'"),
             ({"timeout": 0}, "positive number of seconds"),
+            ({"timeout": float("inf")}, "positive number of seconds"),
+            ({"timeout": "5"}, "positive number of seconds"),
             ({"spool_limit": 1000}, "1,000 bytes; pass at least"),
         ],
     )
@@ -335,13 +339,38 @@ class TestOpening:
                 tmp_path / "text.db",
                 True,
                 NotAnEngineLog,
-                "isn't a SQLite database: it begins with b'This is not",
+                "isn't a SQLite database; pass another path",
             ),
         ]
         for path, create, error, message in cases:
             with pytest.raises(error, match=message):
                 await EngineLog(path, create=create).open()
         assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "text.db"]
+
+    async def test_what_is_no_file(self, tmp_path: Path) -> None:
+        """A pipe, a link to nowhere, a NUL: each is refused, without waiting for anything."""
+        pipe, link = tmp_path / "pipe", tmp_path / "link"
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("there are no named pipes here")
+        os.mkfifo(pipe)
+        link.symlink_to(link)
+        with pytest.raises(PathError, match="isn't a file"):
+            await EngineLog(pipe).open()
+        with pytest.raises(PathError):
+            await EngineLog(link).open()
+        with pytest.raises(PathError, match="can't be a path"):
+            EngineLog("a\0b")
+
+    async def test_link_is_the_same_log(self, tmp_path: Path) -> None:
+        """A link to the database leads to the same spool: live runs stay alive, dead ones are recovered."""
+        link = tmp_path / "link.db"
+        async with EngineLog(tmp_path / "e.db") as log:
+            link.symlink_to(tmp_path / "e.db")
+            async with EngineLog(link) as other:
+                assert other.path == log.path
+                assert other.run_id != log.run_id
+            await log.log_steps(step_id=1)
+        assert not (tmp_path / "link.db-spool").exists()
 
     async def test_foreign_database(self, path: Path) -> None:
         """A SQLite file of somebody else isn't touched."""
@@ -396,6 +425,35 @@ class TestOpening:
             await log.log_steps(step_id=1)
         left = {file.name for file in path.with_name(f"{path.name}-spool").iterdir()}
         assert left <= {"last-run", "last-run.lock"}
+
+
+class TestLocks:
+    async def test_second_connection_does_not_drop_the_locks_of_the_first(
+        self, path: Path, query: Query
+    ) -> None:
+        """Opening a log beside another in one process leaves SQLite's locks alone: nothing is lost."""
+        async with EngineLog(path) as first:
+            await first.log_steps(step_id=1)
+            await first.flush()
+            async with EngineLog(path):
+                pass
+            # A process that believed to be the last user would remove the WAL under the first log.
+            read = "connect(sys.argv[1]).execute('SELECT count(*) FROM ENGINE_LOG_RUN').fetchall()"
+            script = f"import sys; from sqlite3 import connect; {read}"
+            await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, str(path)], check=True)
+            assert path.with_name(f"{path.name}-wal").exists()
+            await first.log_steps(step_id=2)
+            await first.flush()
+        assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS ORDER BY 1") == [(1,), (2,)]
+        assert query("PRAGMA integrity_check") == [("ok",)]
+
+    async def test_flush_from_another_running_loop(self, path: Path) -> None:
+        """A log belongs to its loop: another one, running beside it, is told how to reach it."""
+        async with EngineLog(path) as log:
+            await log.log_steps(step_id=1)
+            with pytest.raises(LogClosed, match="run_coroutine_threadsafe"):
+                await asyncio.to_thread(asyncio.run, log.flush())
+            await log.flush()
 
 
 class TestIds:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from async_enginelog import EngineLog, StorageError
+from async_enginelog import EngineLog, StorageError, console
 from async_enginelog.console import rows_in
 
 from .conftest import Query
@@ -334,6 +334,38 @@ class TestSpoolLimit:
         assert query("SELECT ROWS_ACCEPTED, ROWS_ON_CONSOLE FROM ENGINE_LOG_RUN") == [
             (8000, statistics.on_console)
         ]
+
+    async def test_console_that_does_not_keep_up(
+        self,
+        path: Path,
+        query: Query,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture,
+        small_segments: int,
+    ) -> None:
+        """Rows that find no place at all are warned of and counted, and the loop goes on."""
+        monkeypatch.setattr(console, "MAX_WAITING", 10)
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with EngineLog(path, spool_limit=2 * small_segments) as log:
+            task = asyncio.create_task(other())
+            with locked_by_another_process(path, 1.0):
+                for number in range(20_000):
+                    await log.log_steps(step_id=number, step_name="x" * 50)
+            task.cancel()
+            statistics = log.statistics()
+        assert statistics.dropped > 0
+        assert statistics.accepted + statistics.dropped == 20_000
+        assert turns > 20
+        assert "rows are dropped" in caplog.text
+        assert query("SELECT ROWS_DROPPED FROM ENGINE_LOG_RUN") == [(statistics.dropped,)]
 
     async def test_spool_is_used_again_after_the_limit(
         self, path: Path, capfd: pytest.CaptureFixture[str], small_segments: int

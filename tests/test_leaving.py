@@ -227,6 +227,29 @@ class TestCancelling:
         assert query("SELECT count(*) FROM ENGINE_DB_LOG_STEPS") == [(100,)]
         assert query("SELECT HOW_ENDED FROM ENGINE_LOG_RUN") == [("closed",)]
 
+    def test_closing_cancelled_with_its_loop(self, path: Path, query: Query) -> None:
+        """A closing that asyncio.run() cancels at its end is finished all the same."""
+        logs: list[EngineLog] = []
+
+        async def main() -> None:
+            log = await EngineLog(path).open()
+            logs.append(log)
+            for number in range(3000):
+                await log.log_steps(step_id=number)
+            closing = asyncio.create_task(log.aclose())
+            await asyncio.sleep(0)
+            closing.cancel()
+
+        asyncio.run(main())
+        asyncio.run(logs[0].aclose())
+        asyncio.run(self.open_and_close(path))
+        assert query("SELECT count(*), count(DISTINCT STEP_ID) FROM ENGINE_DB_LOG_STEPS") == [(3000, 3000)]
+
+    @staticmethod
+    async def open_and_close(path: Path) -> None:
+        async with EngineLog(path):
+            pass
+
     @pytest.mark.parametrize("turns", [*range(0, 30), *range(30, 300, 15)])
     async def test_cancelling_anywhere(self, path: Path, query: Query, turns: int) -> None:
         """Wherever the user's task is cancelled: rows whose call returned are there, once."""

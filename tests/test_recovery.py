@@ -142,6 +142,31 @@ class TestRecovery:
         rows = query("SELECT DT_LAST_SIGN_OF_LIFE, DT_ENDED FROM ENGINE_LOG_RUN WHERE ENGINE_RUN_ID = 5")
         assert rows == [("2026-03-04 05:06:07.000000",) * 2]
 
+    async def test_hole_of_zeros(self, path: Path, query: Query) -> None:
+        """Zero bytes amid the rows (a power failure) damage one row; those behind it are there."""
+        rows = b"".join(map(step, range(100)))
+        leave_spool(path, 5, rows[:1000] + bytes(30) + rows[1030:])
+        await open_and_close(path)
+
+        [(count, highest)] = query("SELECT count(*), max(STEP_ID) FROM ENGINE_DB_LOG_STEPS")
+        assert (count, highest) == (98, 99)
+        [(unreadable,)] = query("SELECT ROWS_UNREADABLE FROM ENGINE_LOG_RUN WHERE ENGINE_RUN_ID = 5")
+        assert unreadable == 1
+        assert len(list(spool_folder(path).glob("unreadable-5-*"))) == 1
+
+    async def test_leftover_that_cannot_be_read(
+        self, path: Path, query: Query, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What can't be read now is told of, and holds up neither the others nor the engine."""
+        segment_path(spool_folder(path), 5, 1).mkdir(parents=True)
+        leave_spool(path, 6, step(6))
+        async with EngineLog(path) as log:
+            await log.log_steps(step_id=7)
+            await log.flush()
+
+        assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS ORDER BY 1") == [(6,), (7,)]
+        assert "what run 5 left can't be read now" in caplog.text
+
     async def test_living_run_is_left_alone(self, path: Path, query: Query) -> None:
         """The rows of a living run are its own, whoever else opens the database."""
         async with EngineLog(path) as first:

@@ -23,7 +23,6 @@ from async_enginelog.segments import (
     first_lines,
     lock_path,
     read_header,
-    read_lines,
     segment_path,
     segments_of,
     size_of,
@@ -34,6 +33,12 @@ HEADER = Header(1_763_872_243, "engine-1 é", 4711, "0.1.0", "2026-01-31T12:00:0
 SIZE = 64 * 1024
 LINES = [b'["A",{"a":1}]\n', b'["B",{}]\n', '["C",{"c":"é\\n"}]\n'.encode()]
 MANY = 10_000
+
+
+def read_lines(path: Path, offset: int, max_lines: int) -> tuple[bytes, int]:
+    """Read from a file by its name."""
+    with path.open("rb") as file:
+        return segments.read_lines(file, offset, max_lines)
 
 
 @pytest.fixture

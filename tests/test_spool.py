@@ -64,10 +64,19 @@ class TestClaim:
         monkeypatch.setattr(time, "time", lambda: 1000.0)
         assert claim_run(tmp_path) == first + 1
 
-    def test_memory_that_is_damaged(self, tmp_path: Path) -> None:
-        """A memory that can't be read is made anew."""
-        (tmp_path / "last-run").write_bytes(b"\xff?")
-        assert claim_run(tmp_path) > 0
+    @pytest.mark.parametrize("damage", [b"\xff?", b"", b"9" * 11, b"9" * 5000])
+    def test_memory_that_is_damaged(self, tmp_path: Path, damage: bytes) -> None:
+        """A memory that can't be read, or that leaves no room for ids, is made anew."""
+        (tmp_path / "last-run").write_bytes(damage)
+        assert claim_run(tmp_path) <= time.time()
+
+    def test_memory_that_is_lost(self, tmp_path: Path) -> None:
+        """Without its memory, what the database and the folder know is enough."""
+        later = int(time.time()) + 1000
+        assert claim_run(tmp_path, above=later) == later + 1
+        (tmp_path / "last-run").unlink()
+        lock_path(tmp_path, later + 5).touch()
+        assert claim_run(tmp_path, above=later) == later + 6
 
 
 class TestLock:
@@ -100,8 +109,17 @@ class TestAppendAndRead:
         assert spool.end.segment >= 10
         assert await read_all(spool) == b"".join(lines)
         spool.close("closed", committed=None, timeout=5)
-        assert await read_all(spool) == b"".join(lines)
-        spool._background.close(5)
+
+    async def test_segments_that_were_removed(self, build: Callable[..., Spool], tmp_path: Path) -> None:
+        """Rows come out although somebody removed the files."""
+        spool = build()
+        for _ in range(3 * SEGMENT // len(LINE)):
+            wait_for(lambda: len(spool._spares) >= 1)
+            spool.append(LINE)
+        for file in tmp_path.iterdir():
+            file.unlink()
+        assert (await read_all(spool)).count(b"\n") == 3 * SEGMENT // len(LINE)
+        spool.close("closed", committed=spool.end, timeout=5)
 
     async def test_release_gives_room_back(self, build: Callable[..., Spool], tmp_path: Path) -> None:
         """Segments before the position are removed, the others stay."""

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ..enginelog import default_path
+from ..enginelog import default_path, true_path
 from ..errors import EngineLogError
 
 __all__ = [
@@ -57,7 +57,7 @@ Advance = Callable[[float, float], None]
 
 def database_path(database: Path | None) -> Path:
     """Return the path that is meant where none was given, too."""
-    return default_path() if database is None else database
+    return true_path(default_path() if database is None else database)
 
 
 class OutputGone(Exception):

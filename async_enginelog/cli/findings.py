@@ -129,6 +129,13 @@ def _suspects(by_table: Mapping[str, int], snapshot: Snapshot) -> str:
 
 def run_findings(run: RunRow, spool: SpoolRun | None) -> Iterator[Finding]:
     """Tell whether all rows that a run accepted have arrived."""
+    if run.dropped:
+        yield Finding(
+            f"run {run.run} dropped {plural(run.dropped, 'row')}: the spool had no room, and the console "
+            "didn't keep up",
+            "",
+            False,
+        )
     waiting = run.accepted - run.accounted
     if run.how_ended is not None:
         if waiting:

@@ -64,7 +64,8 @@ def _lines_behind(path: Path, offset: int) -> int:
     rows = 0
     while True:
         try:
-            data, offset = read_lines(path, offset, 100_000)
+            with path.open("rb") as file:
+                data, offset = read_lines(file, offset, 100_000)
         except FileNotFoundError:  # an engine that started meanwhile has committed it
             return 0
         if not data:

@@ -29,6 +29,9 @@ CREATE TABLE ENGINE_LOG_RUN (
     ROWS_ON_CONSOLE BIGINT NOT NULL DEFAULT 0,
     -- Lines of the spool that could not be read; they are in its folder, in a file of their own.
     ROWS_UNREADABLE BIGINT NOT NULL DEFAULT 0,
+    -- Rows that found no place at all: no room in the spool, and a console that did not keep up.
+    -- They are not among the accepted ones.
+    ROWS_DROPPED BIGINT NOT NULL DEFAULT 0,
     -- Rows of the console that `enginelog replay` has brought back.
     ROWS_REPLAYED BIGINT NOT NULL DEFAULT 0,
     -- Rows of the nine tables that this run made: several rows logged for one thing make one.

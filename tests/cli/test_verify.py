@@ -208,7 +208,7 @@ def test_run_that_begins_meanwhile(
 ) -> None:
     """A run that began after its spool would have been looked for isn't taken for a dead one."""
     run_rows = reading.run_rows
-    newer = RunRow(2**40, "host", 1, "0", "", "", None, None, 10, 8, 0, 0, 0, 8, 8, 1, 0)
+    newer = RunRow(2**40, "host", 1, "0", "", "", None, None, 10, 8, 0, 0, 0, 0, 8, 8, 1, 0)
     extra: list[RunRow] = []
 
     async def growing(database: Database) -> list[RunRow]:
@@ -224,7 +224,7 @@ def test_run_that_begins_meanwhile(
 
 def test_run_on_the_way() -> None:
     """Rows of a run that is alive may still be on their way."""
-    row = RunRow(17, "host", 1, "0", "", "", None, None, 10, 8, 0, 0, 0, 8, 8, 1, 0)
+    row = RunRow(17, "host", 1, "0", "", "", None, None, 10, 8, 0, 0, 0, 0, 8, 8, 1, 0)
     spool = SpoolRun(17, alive=True, has_rows_file=True, waiting=0)
     [finding] = findings.run_findings(row, spool)
 
