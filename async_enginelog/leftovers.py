@@ -91,7 +91,8 @@ def _damaged_line(path: Path, offset: int) -> tuple[bytes, int]:
     end = rest.find(b"\n", rest.find(b"\0") if begin == 0 else begin) + 1
     if end == 0:
         return b"", offset
-    return rest[:end].replace(b"\0", b""), offset + end
+    # A control character keeps the line from being taken for a whole one.
+    return re.sub(rb"\0+", b"\x01", rest[:end]), offset + end
 
 
 def take_leftover(folder: Path, run: int) -> Leftover | None:
