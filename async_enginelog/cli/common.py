@@ -56,8 +56,10 @@ Advance = Callable[[float, float], None]
 
 
 def database_path(database: Path | None) -> Path:
-    """Return the path that is meant where none was given, too."""
-    return true_path(default_path() if database is None else database)
+    """Return the path that is meant where none was given, too: as it was given, unless by a link."""
+    given = default_path() if database is None else database
+    true = true_path(given)
+    return given if given.absolute() == true else true
 
 
 class OutputGone(Exception):
