@@ -1,5 +1,6 @@
 """The log that real-time, websocket-driven engines can afford."""
 
+from .context import Bound, bind, bound
 from .current import (
     log_audio_frame_metadata,
     log_function_error,
@@ -22,22 +23,28 @@ from .errors import (
     StorageError,
 )
 from .framing import Frame, FrameCutter
+from .listeners.websockets import server_connection
+from .messages import Message, read_message
 from .values import MASKED_HEADERS, mask_headers
 from .version import __version__
 
 __all__ = [
     "MASKED_HEADERS",
+    "Bound",
     "EngineLog",
     "EngineLogError",
     "Frame",
     "FrameCutter",
     "LogClosed",
+    "Message",
     "NotAnEngineLog",
     "PathError",
     "SchemaTooNew",
     "Statistics",
     "StorageError",
     "__version__",
+    "bind",
+    "bound",
     "current_log",
     "default_path",
     "log_audio_frame_metadata",
@@ -51,4 +58,6 @@ __all__ = [
     "log_websocket_connection",
     "log_websocket_message",
     "mask_headers",
+    "read_message",
+    "server_connection",
 ]

@@ -26,7 +26,7 @@ from .values import local_time_text, time_text
 from .version import __version__
 from .writer import Writer
 
-__all__ = ["EngineLog", "Statistics", "current_log", "default_path", "true_path"]
+__all__ = ["EngineLog", "Statistics", "current_log", "default_path", "log_in_reach", "true_path"]
 
 Timezone = Literal["utc", "local"]
 
@@ -157,6 +157,8 @@ class EngineLog:
         self._writer: Writer
         self._task: asyncio.Task[None]
         self._loop: asyncio.AbstractEventLoop
+        # The thread of that loop; from others, rows come by another way.
+        self._thread: int | None = None
         self._closing: asyncio.Task[None] | None = None
 
         self._id_lock = threading.Lock()
@@ -281,7 +283,7 @@ class EngineLog:
         raise AssertionError("unreachable")
 
     def _start_writer(self, database: Database | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._writer = Writer(
             database,
             self._open_database,
@@ -473,7 +475,33 @@ class EngineLog:
         Raises: as :meth:`log_row`.
 
         """
-        line = encoder_of(tables.find_table(table))(_copied(columns))
+        self._accept_nowait(encoder_of(tables.find_table(table)), _copied(columns))
+
+    def offer(self, table: tables.Table, columns: dict[str, Any]) -> None:
+        """
+        Do the same for a listener, and never raise: what watches must not disturb what it watches.
+
+        Args:
+            table: One of :data:`~async_enginelog.tables.TABLES`.
+            columns: Values by argument; the dictionary is used up.
+
+        """
+        try:
+            self._accept_nowait(encoder_of(table), columns)
+        except LogClosed as error:
+            self.tell("offer", f"{table.name}: a listener's row isn't logged: {error}")
+        except Exception as error:
+            self.tell(f"offer {table.name}", f"{table.name}: a listener's row isn't logged: {error!r}")
+
+    def tell(self, subject: str, message: str) -> None:
+        """Say something on the logger ``async_enginelog``, off the loop, each subject at most every 30 s."""
+        self._console.warn(subject, message)
+
+    def _accept_nowait(self, encode: RowEncoder, columns: dict[str, Any]) -> None:
+        if threading.get_ident() == self._thread:
+            self._accept(encode, columns)
+            return
+        line = encode(columns)
         self._check_open()
         try:
             self._spool.append_from_thread(line)
@@ -624,6 +652,19 @@ def current_log() -> EngineLog:
         raise LogClosed(
             "no EngineLog is open on this event loop; use `async with EngineLog(…):` around the engine"
         ) from None
+
+
+def log_in_reach() -> EngineLog | None:
+    """
+    Return the log for code that isn't handed one: that of the running event loop or, in a
+    thread without a loop, the one opened last in this process; :obj:`None` if there is none.
+
+    """
+    try:
+        logs = _logs.get(asyncio.get_running_loop())
+    except RuntimeError:
+        logs = next(reversed(list(_logs.values())), None)
+    return logs[-1] if logs else None
 
 
 def _abandon_logs_of_closed_loops() -> None:

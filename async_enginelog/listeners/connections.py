@@ -1,0 +1,177 @@
+"""One connection and its messages, logged: what the listeners of both kinds of server share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from ..enginelog import EngineLog
+from ..errors import LogClosed
+from ..messages import MAX_READ_BYTES, Message, MessageReader
+from ..peers import TrustedProxies
+from ..tables import FUNCTION_ERROR, WEBSOCKET_CONNECTION, WEBSOCKET_MESSAGE
+from ..values import mask_headers
+
+__all__ = ["ConnectionLog", "ReceivedMessage", "now"]
+
+
+def now() -> datetime:
+    """Return the present time. With a time zone, the log needn't guess which was meant."""
+    return datetime.now(UTC)
+
+
+def _id_of(next_id: Callable[[], int]) -> int:
+    """Return an id, or 0 where a log that is closed gives none: it won't take the row either."""
+    try:
+        return next_id()
+    except LogClosed:
+        return 0
+
+
+class ReceivedMessage:
+    """
+    A message of a connection.
+
+    Attributes:
+        id: Its MESSAGE_ID. A header and the binary message that belongs to it have one.
+        message: What it says.
+        header: For a binary message that belongs to a header, that header.
+        received: When its first byte was there.
+
+    """
+
+    __slots__ = ("header", "id", "message", "received")
+
+    def __init__(
+        self, id: int, message: Message, received: datetime, header: ReceivedMessage | None = None
+    ) -> None:
+        self.id = id
+        self.message = message
+        self.received = received
+        self.header = header
+
+
+class ConnectionLog:
+    """
+    Log a connection, and each message it receives. Nothing here waits or raises.
+
+    Args:
+        log: Where to.
+        read_message: Tells what a message says.
+        trusted_proxies: Whose word is taken for who the client is.
+
+    Attributes:
+        id: The WEBSOCKET_CONNECTION_ID.
+        taken: The message that the engine took last.
+        is_requested: Whether a websocket was asked for.
+
+    """
+
+    def __init__(self, log: EngineLog, read_message: MessageReader, trusted_proxies: TrustedProxies) -> None:
+        self.log = log
+        self.id = _id_of(log.next_connection_id)
+        self.taken: ReceivedMessage | None = None
+        self._read_message = read_message
+        self._trusted_proxies = trusted_proxies
+        # A message whose binary message comes next.
+        self._header: ReceivedMessage | None = None
+        self.is_requested = self._disconnected = self._closed = False
+
+    # -- the connection -----------------------------------------------------------------------------
+
+    def requested(self, address: object, headers: Iterable[tuple[str, str]]) -> None:
+        """Log that a client asks for a websocket."""
+        self.is_requested = True
+        headers = list(headers)
+        peer = self._trusted_proxies.client(address, headers)
+        self._log_connection(
+            client_host_ip_address=peer.host,
+            client_port=None if peer.port is None else str(peer.port),
+            client_headers=mask_headers(headers),
+            dt_connection_request=now(),
+        )
+
+    def accepted(self) -> None:
+        """Log that it got one."""
+        self._log_connection(dt_connection_accepted=now())
+
+    def disconnected(self) -> None:
+        """Log that the connection begins to end: from now on nothing is received."""
+        if not self._disconnected:
+            self._disconnected = True
+            self._log_connection(dt_websocket_disconnect_event=now())
+
+    def closed(self) -> None:
+        """Log that the connection is gone."""
+        if not self._closed:
+            self._closed = True
+            self._log_connection(dt_connection_closed=now())
+
+    def _log_connection(self, **columns: Any) -> None:
+        self.log.offer(WEBSOCKET_CONNECTION, {"websocket_connection_id": self.id, **columns})
+
+    # -- its messages -------------------------------------------------------------------------------
+
+    def read(self, data: str | bytes) -> Message:
+        """Tell what a message says; one longer than 64 KiB isn't read."""
+        if len(data) > MAX_READ_BYTES:
+            return Message("TEXT" if isinstance(data, str) else "BINARY")
+        try:
+            return self._read_message(data)
+        except Exception as error:  # the engine's own function
+            self.log.tell("read_message", f"read_message failed; its message is UNREAD: {error!r}")
+            return Message("UNREAD", problem=f"read_message failed: {error!r}")
+
+    def arrived(self, message: Message, received: datetime, *, binary: bool) -> ReceivedMessage:
+        """
+        Log a message that is complete.
+
+        The next binary message after a header is that header's, whatever text comes between:
+        both are one row.
+
+        Args:
+            message: What it says.
+            received: When its first byte was there.
+            binary: Whether it is a binary message.
+
+        """
+        if binary and self._header is not None:
+            header, self._header = self._header, None
+            audio = ReceivedMessage(header.id, message, received, header)
+            self._log_message(audio, dt_message_process_queued_to_start=now())
+            return audio
+        arrived = ReceivedMessage(_id_of(self.log.next_message_id), message, received)
+        if message.audio_follows:
+            self._header = arrived
+        self._log_message(
+            arrived,
+            recording_id=message.recording_id,
+            message_type=message.type,
+            audio_frame_no=message.frame_no,
+            dt_message_received=received,
+            # A header isn't all: the message is there when its binary message is.
+            dt_message_process_queued_to_start=None if message.audio_follows else now(),
+        )
+        return arrived
+
+    def took(self, message: ReceivedMessage, started: datetime | None = None) -> None:
+        """Log that the engine took a message to process it, now or when it ``started``."""
+        self.taken = message
+        if not message.message.audio_follows:
+            self._log_message(message, dt_message_process_started=started or now())
+
+    def failed(self, name: str, error: BaseException) -> None:
+        """Log why the connection was refused or failed."""
+        self.log.offer(
+            FUNCTION_ERROR,
+            {
+                "python_function_name": name,
+                "error_message_text": f"connection {self.id}: {type(error).__name__}: {error}",
+            },
+        )
+
+    def _log_message(self, message: ReceivedMessage, **columns: Any) -> None:
+        self.log.offer(
+            WEBSOCKET_MESSAGE, {"message_id": message.id, "websocket_connection_id": self.id, **columns}
+        )
