@@ -1,8 +1,9 @@
-"""A daemon thread that does small jobs in order, so that the event loop never waits for a disk."""
+"""Daemon threads that do jobs, so that the event loop never waits for a disk or an analyser."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -17,17 +18,22 @@ _Jobs: TypeAlias = "SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]"
 
 class Background:
     """
-    Run jobs one after the other in a thread of their own.
+    Run jobs one after the other in a thread of their own, or side by side in several.
 
-    The thread starts with the first job. It is a daemon: a disk or a console that
-    hangs can't keep the process from ending.
+    A thread starts with a job, as long as there are fewer. They are daemons: a disk, a
+    console or an analyser that hangs can't keep the process from ending.
+
+    Args:
+        name: The name of each thread.
+        threads: How many there may be.
 
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int = 1) -> None:
         self._name = name
+        self._max_threads = threads
         self._jobs: _Jobs = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
@@ -35,23 +41,23 @@ class Background:
         future: Future[T] = Future()
         with self._lock:
             self._jobs.put((future, job))
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=_work, args=(self._jobs,), name=self._name, daemon=True
-                )
-                self._thread.start()
+            if len(self._threads) < self._max_threads:
+                thread = threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
         return future
 
     def close(self, timeout: float) -> None:
-        """Let the thread end after the jobs that wait; wait for it up to ``timeout`` seconds."""
+        """Let the threads end after the jobs that wait; wait for them up to ``timeout`` seconds."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            if thread is not None:
-                # A later job gets a thread and a queue of its own: this thread may hang.
-                self._jobs.put(None)
-                self._jobs = SimpleQueue()
-        if thread is not None:
-            thread.join(timeout)
+            threads, self._threads = self._threads, []
+            # Later jobs get threads and a queue of their own: these may hang.
+            jobs, self._jobs = self._jobs, SimpleQueue()
+        for _ in threads:
+            jobs.put(None)
+        deadline = time.monotonic() + timeout
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _work(jobs: _Jobs) -> None:

@@ -533,6 +533,11 @@ class EngineLog:
             return next(self._message_ids)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the log takes rows: it was opened, and isn't closed or being closed."""
+        return self._closed is None
+
+    @property
     def run_id(self) -> int:
         """The ENGINE_RUN_ID of the rows of this log."""
         if not self._opened:

@@ -14,7 +14,7 @@ PACKAGE = Path(async_enginelog.__file__).parent
 # A module imports from the rooms below its own, never from beside or above. `listeners` and `cli`
 # are folders: their modules may import each other. Give a new module a room here.
 ROOMS = [
-    {"background", "context", "errors", "framing", "handover", "messages", "peers", "resources"},
+    {"background", "context", "errors", "framing", "handover", "messages", "peers", "resources", "sequence"},
     {"rows", "values", "version"},
     {"console", "migrations", "segments", "tables"},
     {"lines", "spool"},
@@ -35,7 +35,7 @@ ROOMS = [
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 
 # These decide and never do: no loop, no thread, no clock of their own, no file, no database.
-PURE = ["rows", "tables", "values", "framing", "messages", "peers", "lines", "batch"]
+PURE = ["rows", "tables", "values", "framing", "messages", "peers", "sequence", "lines", "batch"]
 WORLD = {
     *("aiosqlite", "asyncio", "concurrent", "contextvars", "filelock", "io", "logging", "mmap", "pathlib"),
     *("psutil", "queue", "random", "shutil", "signal", "socket", "sqlite3", "subprocess", "sys"),

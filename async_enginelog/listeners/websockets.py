@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from websockets.asyncio.server import Server, ServerConnection
-from websockets.exceptions import PayloadTooBig
-from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.asyncio.server import Server
+from websockets.asyncio.server import ServerConnection as ServerConnection
+from websockets.exceptions import ConnectionClosed, PayloadTooBig
+from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN, Event
 from websockets.server import ServerProtocol
@@ -21,7 +23,7 @@ from ..messages import MAX_READ_BYTES, Message, MessageReader, read_message
 from ..peers import TrustedProxies
 from .connections import ConnectionLog, ReceivedMessage, now
 
-__all__ = ["server_connection"]
+__all__ = ["WebsocketsSocket", "server_connection"]
 
 
 def server_connection(
@@ -208,3 +210,41 @@ class _Incoming:
         if self._size <= MAX_READ_BYTES:
             return Message("MALFORMED", problem="its text isn't UTF-8")
         return Message("TEXT" if self.is_text else "BINARY")
+
+
+class WebsocketsSocket:
+    """
+    A connection of a ``websockets`` server, as a recorder sees it.
+
+    Raises:
+        TypeError: If it isn't logged.
+
+    """
+
+    def __init__(self, websocket: ServerConnection) -> None:
+        if not isinstance(websocket, LoggedConnection):
+            raise TypeError(
+                "this connection isn't logged; pass it to the server: "
+                "serve(…, create_connection=server_connection(log))"
+            )
+        self.log: ConnectionLog = websocket.enginelog
+        self.is_lost = False
+        self._websocket = websocket
+
+    async def receive(self) -> str | bytes | None:
+        """Return the next message; :obj:`None` at the end. Cancelling is safe."""
+        try:
+            data: str | bytes = await self._websocket.recv()
+        except ConnectionClosed:
+            self.is_lost = self._websocket.close_code == CloseCode.ABNORMAL_CLOSURE
+            return None
+        return data
+
+    async def send(self, text: str) -> None:
+        """Send text; a connection that is gone is no error."""
+        with suppress(ConnectionClosed):
+            await self._websocket.send(text)
+
+    async def close(self) -> None:
+        """Close it; harmless if it is gone."""
+        await self._websocket.close()

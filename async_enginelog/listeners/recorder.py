@@ -1,0 +1,166 @@
+"""The recorder protocol as a ready listener for both kinds of server."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from ..enginelog import EngineLog
+from ..framing import FrameCutter
+from .analysis import Analyser, Analysers
+from .recording import Recording
+from .recordings import Recordings
+from .session import Session
+from .sockets import AsgiSocket, Receive, Scope, Send, Socket
+from .websockets import ServerConnection, WebsocketsSocket
+
+__all__ = ["Recorder"]
+
+# As many threads for analysers as Python's own executors have.
+THREADS = min(32, (os.cpu_count() or 1) + 4)
+
+
+class Recorder:
+    """
+    Take what recorders stream, cut it into exact frames, hand these to analysers, and log all of it.
+
+    ::
+
+        async def analyse(recording: Recording, frame: Frame) -> int: ...
+
+        async with EngineLog() as log, Recorder(log, analyse) as recorder:
+            create_connection = server_connection(log)
+            async with serve(recorder.handle, "", 7070, create_connection=create_connection) as server:
+                await server.serve_forever()
+
+    In an ASGI application behind :class:`~async_enginelog.LogMiddleware`, :meth:`asgi` is the
+    application for the path of the recorders.
+
+    A client's frame is as long as the client pleases. Frames are put in the order of their numbers, those
+    that are missing are asked for again, and the stream is cut anew. Nothing that a client sends
+    and nothing that an analyser does stops the stream; what can't be understood is logged as an
+    error. When a connection is lost, the client may go on with another one.
+
+    An analyser is called with the :class:`Recording` and a :class:`~async_enginelog.Frame`, in order. It
+    is a coroutine function, or a function, which runs in a thread. If it returns a number, or
+    something that has a length, that is logged as its count of records. The recording and the
+    frame are bound for it (:func:`~async_enginelog.bound`).
+
+    Args:
+        log: An open log.
+        on_frame: An analyser, or several by name, which work side by side. The names are those for which
+            ENGINE_DB_LOG_SPLIT_100_MS_AUDIO_FRAME has columns: ``"fft"``, ``"ons"``, ``"pyin"``,
+            ``"crepe"``, ``"volume_1_ms"``, ``"volume_10_ms"`` and a few more.
+        on_finished: Called with a recording when its last frame is done, before its data is purged.
+        frame_ms: Length of a frame, in milliseconds.
+        sample_rate: Samples a second.
+        sample_bytes: Bytes of a sample, all channels together.
+        timeout: How long an analyser may take for a frame, in seconds; also how long :meth:`aclose`
+            waits for what isn't analysed.
+        patience: How long frames wait for others that are missing, in seconds.
+        linger: How long a recording waits for its client when the connection was lost, in seconds.
+        max_backlog: How many frames of a recording may wait for analysers, before its client is
+            made to wait.
+
+    Raises:
+        TypeError: If an analyser can't be called.
+        ValueError: If there are no columns for an analyser, a frame isn't a whole number of samples, or
+            a number isn't positive.
+
+    """
+
+    def __init__(
+        self,
+        log: EngineLog,
+        on_frame: Analyser[Recording] | Mapping[str, Analyser[Recording]] | None = None,
+        *,
+        on_finished: Callable[[Recording], Any] | None = None,
+        frame_ms: int = 100,
+        sample_rate: int = 44_100,
+        sample_bytes: int = 2,
+        timeout: float = 10.0,
+        patience: float = 2.0,
+        linger: float = 30.0,
+        max_backlog: int = 600,
+    ) -> None:
+        for name, number in (
+            ("timeout", timeout),
+            ("patience", patience),
+            ("linger", linger),
+            ("max_backlog", max_backlog),
+        ):
+            if not 0 < number < math.inf:
+                raise ValueError(f"{name} is {number!r}; pass a positive number")
+        FrameCutter(frame_ms, sample_rate, sample_bytes)  # raises now, not at the first recording
+        self._timeout = timeout
+        self._analysers = Analysers(on_frame, timeout=timeout, threads=THREADS)
+        self._recordings = Recordings(
+            log,
+            self._analysers,
+            lambda: FrameCutter(frame_ms, sample_rate, sample_bytes),
+            on_finished,
+            patience=patience,
+            linger=linger,
+            max_backlog=max_backlog,
+        )
+
+    async def handle(self, websocket: ServerConnection) -> None:
+        """
+        Handle a connection of a ``websockets`` server: give this method to ``serve()``.
+
+        Returns when STOP came and the connection is closed, or when it is gone; the analysis of what came
+        goes on. Cancelling is safe.
+
+        Raises:
+            TypeError: If the server doesn't have ``create_connection=server_connection(log)``.
+
+        """
+        await self._run(WebsocketsSocket(websocket))
+
+    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """
+        Do the same as an ASGI application; plain HTTP is answered with 426 (RFC 9110, section 15.5.22).
+
+        In FastAPI: ``app.mount("/ws/stream", recorder.asgi)``, or in a function for a websocket
+        ``await recorder.asgi(websocket.scope, websocket.receive, websocket.send)``.
+
+        Raises:
+            TypeError: If the application isn't behind :class:`~async_enginelog.LogMiddleware`.
+
+        """
+        if scope["type"] != "websocket":
+            headers = [(b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"content-length", b"0")]
+            await send({"type": "http.response.start", "status": 426, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        socket = AsgiSocket(scope, receive, send)
+        await socket.accept()
+        await self._run(socket)
+
+    async def _run(self, socket: Socket) -> None:
+        await Session(socket, self._recordings).run()
+
+    async def aclose(self) -> None:
+        """
+        End all recordings, and return when they are finished; ``async with`` does it.
+
+        What isn't analysed within ``timeout`` seconds is left, and logged as an error. Close the server
+        before, and the log afterwards. May be called again; cancelling is safe.
+
+        """
+        await self._recordings.aclose(self._timeout)
+        self._analysers.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
