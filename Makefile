@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/enginelog demo
 
-test: $(READY) odbc
+test: $(READY) odbc chromium
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine -q
@@ -40,6 +40,11 @@ bench: $(READY)
 .PHONY: odbc
 odbc:
 	@sh scripts/install-odbc
+
+# Chromium is a Debian package, too. Without it, the tests of the page in a browser are skipped and say why.
+.PHONY: chromium
+chromium:
+	@sh scripts/install-chromium
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "async-enginelog needs Python 3.11 or newer, this is %d.%d; say which: make PYTHON=python3.12 test" % v[:2])'

@@ -1,5 +1,6 @@
 """The log that real-time, websocket-driven engines can afford."""
 
+from .bridge import LogHandler
 from .context import Bound, bind, bound
 from .current import (
     log_audio_frame_metadata,
@@ -8,6 +9,7 @@ from .current import (
     log_pre_split_audio_frame,
     log_process_registry,
     log_recording_config,
+    log_resource_usage,
     log_row,
     log_steps,
     log_websocket_connection,
@@ -23,6 +25,11 @@ from .errors import (
     StorageError,
 )
 from .framing import Frame, FrameCutter
+from .functions import logged
+from .listeners.asgi import LogMiddleware
+from .listeners.processes import Heartbeat
+from .listeners.recorder import Recorder
+from .listeners.recording import Recording
 from .listeners.websockets import server_connection
 from .messages import Message, read_message
 from .values import MASKED_HEADERS, mask_headers
@@ -35,10 +42,15 @@ __all__ = [
     "EngineLogError",
     "Frame",
     "FrameCutter",
+    "Heartbeat",
     "LogClosed",
+    "LogHandler",
+    "LogMiddleware",
     "Message",
     "NotAnEngineLog",
     "PathError",
+    "Recorder",
+    "Recording",
     "SchemaTooNew",
     "Statistics",
     "StorageError",
@@ -53,10 +65,12 @@ __all__ = [
     "log_pre_split_audio_frame",
     "log_process_registry",
     "log_recording_config",
+    "log_resource_usage",
     "log_row",
     "log_steps",
     "log_websocket_connection",
     "log_websocket_message",
+    "logged",
     "mask_headers",
     "read_message",
     "server_connection",

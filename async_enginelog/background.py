@@ -21,7 +21,8 @@ class Background:
     Run jobs one after the other in a thread of their own, or side by side in several.
 
     A thread starts with a job, as long as there are fewer. They are daemons: a disk, a
-    console or an analyser that hangs can't keep the process from ending.
+    console or an analyser that hangs can't keep the process from ending. If no further thread can be
+    started, those that run do its jobs.
 
     Args:
         name: The name of each thread.
@@ -37,15 +38,36 @@ class Background:
         self._lock = threading.Lock()
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
-        """Queue ``job``; any thread may call this. The future gets its result or exception."""
+        """
+        Queue ``job``; any thread may call this. The future gets its result or exception.
+
+        Raises:
+            RuntimeError: If there is no thread, and none can be started.
+
+        """
         future: Future[T] = Future()
         with self._lock:
+            self._start_thread()
             self._jobs.put((future, job))
-            if len(self._threads) < self._max_threads:
-                thread = threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
         return future
+
+    def add_thread(self) -> None:
+        """Let one more thread work, in place of one that hangs."""
+        with self._lock:
+            self._max_threads += 1
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        if len(self._threads) >= self._max_threads:
+            return
+        thread = threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
 
     def close(self, timeout: float) -> None:
         """Let the threads end after the jobs that wait; wait for them up to ``timeout`` seconds."""

@@ -8,7 +8,7 @@ After any trouble the connection is thrown away, and the next one asked how far 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -18,7 +18,7 @@ from .errors import NotAnEngineLog, RowRefused, SchemaTooNew, StorageError
 from .migrations import APPLICATION_ID, migrations
 from .segments import Position
 
-__all__ = ["Database", "Progress", "RunState"]
+__all__ = ["Database", "DeadRun", "Progress", "RunState"]
 
 # The WAL is cut back to this once readers let it be checkpointed, and is checkpointed
 # passively, which waits for nobody (https://www.sqlite.org/wal.html#ckpt).
@@ -51,6 +51,14 @@ class Progress(NamedTuple):
     rows: int
 
 
+class DeadRun(NamedTuple):
+    """A run that died, as far as the database knows it."""
+
+    run: int
+    host: str | None
+    process_id: int | None
+
+
 _RUN_SQL = """
 INSERT INTO ENGINE_LOG_RUN (ENGINE_RUN_ID, HOST_NAME, PROCESS_ID, LIBRARY_VERSION, DT_STARTED,
     DT_LAST_SIGN_OF_LIFE, ROWS_ACCEPTED, ROWS_ON_CONSOLE, SPOOL_SEGMENT, SPOOL_OFFSET,
@@ -77,8 +85,12 @@ ON CONFLICT (ENGINE_RUN_ID) DO UPDATE SET
 RETURNING LAST_LOG_SEQ - ?11
 """
 
-
-# A copy knows nothing of what its runs did afterwards, nor of their spools: they end here.
+_END_SQL = """
+UPDATE ENGINE_LOG_RUN SET HOW_ENDED = ?, DT_ENDED = coalesce(?, DT_LAST_SIGN_OF_LIFE),
+    ROWS_ACCEPTED = max(ROWS_ACCEPTED, ROWS_COMMITTED + ROWS_ON_CONSOLE + ROWS_UNREADABLE)
+WHERE ENGINE_RUN_ID = ? AND HOW_ENDED IS NULL
+RETURNING ENGINE_RUN_ID, HOST_NAME, PROCESS_ID
+"""
 
 
 class Database(Connection):
@@ -271,13 +283,14 @@ class Database(Connection):
 
     async def end_run(self, run: int, how: str, ended: str | None) -> None:
         """Say how and when a run ended; at its last sign of life if ``ended`` is :obj:`None`."""
-        await self.execute(
-            "UPDATE ENGINE_LOG_RUN SET HOW_ENDED = ?, DT_ENDED = coalesce(?, DT_LAST_SIGN_OF_LIFE), "
-            "ROWS_ACCEPTED = max(ROWS_ACCEPTED, ROWS_COMMITTED + ROWS_ON_CONSOLE + ROWS_UNREADABLE) "
-            "WHERE ENGINE_RUN_ID = ? AND HOW_ENDED IS NULL",
-            (how, ended, run),
-        )
+        await self.execute(_END_SQL, (how, ended, run))
         await self.commit()
+
+    async def end_dead_runs(self, runs: Iterable[int]) -> list[DeadRun]:
+        """Say of all ``runs`` that they crashed; return those that nobody has said it of before."""
+        rows = [row for run in runs for row in await self.fetch(_END_SQL, ("crashed", None, run))]
+        await self.commit()
+        return [DeadRun(*row) for row in rows]
 
     async def newest_run(self) -> int:
         """Return the highest number of a run; 0 if there is none."""

@@ -1,4 +1,4 @@
-"""EngineLog: what users hold. The nine log functions, and opening, flushing, closing."""
+"""EngineLog: what users hold. A log function for each table, and opening, flushing, closing."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from .handover import hand_over
 from .lines import RowEncoder, encoder_of
 from .segments import Header, spool_folder
 from .spool import Spool, claim_run
+from .steps import Step, StepNumbers
 from .values import local_time_text, time_text
 from .version import __version__
 from .writer import Writer
@@ -164,6 +165,7 @@ class EngineLog:
         self._id_lock = threading.Lock()
         self._connection_ids: Iterator[int]
         self._message_ids: Iterator[int]
+        self._step_numbers = StepNumbers()
         # Whether the loop was told of rows from threads.
         self._told_loop = False
 
@@ -493,6 +495,26 @@ class EngineLog:
         except Exception as error:
             self.tell(f"offer {table.name}", f"{table.name}: a listener's row isn't logged: {error!r}")
 
+    def step(self, name: str) -> Step:
+        """
+        Log a step of the calling function, with how it ends: for ``with`` or ``async with``.
+
+        ::
+
+            async with log.step("resample"):
+                ...
+
+        Works in any thread. Two rows in ENGINE_DB_LOG_STEPS, as :class:`~async_enginelog.steps.Step` says.
+
+        Args:
+            name: What is done.
+
+        Raises:
+            TypeError: If the name isn't a text. Nothing else is raised, also if the log isn't open.
+
+        """
+        return Step(self, self._step_numbers, name)
+
     def tell(self, subject: str, message: str) -> None:
         """Say something on the logger ``async_enginelog``, off the loop, each subject at most every 30 s."""
         self._console.warn(subject, message)
@@ -544,6 +566,11 @@ class EngineLog:
             raise LogClosed(self._closed)
         return self._header.run
 
+    @property
+    def database_connections(self) -> int:
+        """How many connections to its database this log holds: 1, or 0 while the database fails."""
+        return int(self._opened and self._writer.fault is None)
+
     def statistics(self) -> Statistics:
         """
         Return what became of the rows so far. Works also after closing.
@@ -572,7 +599,7 @@ class EngineLog:
             last_fault=str(fault) if fault else None,
         )
 
-    # -- the nine -------------------------------------------------------------------------------
+    # -- one for each table ---------------------------------------------------------------------
     # Arguments are the columns; None means not known. A later call for the same thing fills
     # columns in. Each raises TypeError, ValueError or LogClosed, as log_row() does.
 
@@ -621,6 +648,11 @@ class EngineLog:
         if self._accept(_STEPS, columns):  # type: ignore[arg-type]
             await self._writer.give_way()
 
+    async def log_resource_usage(self, **columns: Unpack[rows.ResourceUsage]) -> None:
+        """Log how busy the machine is (ENGINE_DB_LOG_RESOURCE_MONITOR)."""
+        if self._accept(_RESOURCE_MONITOR, columns):  # type: ignore[arg-type]
+            await self._writer.give_way()
+
 
 def _copied(columns: Mapping[str, object]) -> dict[str, Any]:
     if not isinstance(columns, Mapping):
@@ -637,6 +669,7 @@ _WEBSOCKET_CONNECTION = encoder_of(tables.WEBSOCKET_CONNECTION)
 _WEBSOCKET_MESSAGE = encoder_of(tables.WEBSOCKET_MESSAGE)
 _PROCESS_REGISTRY = encoder_of(tables.PROCESS_REGISTRY)
 _STEPS = encoder_of(tables.STEPS)
+_RESOURCE_MONITOR = encoder_of(tables.RESOURCE_MONITOR)
 
 # Open logs by event loop, the one opened last at the end.
 _logs: dict[asyncio.AbstractEventLoop, list[EngineLog]] = {}

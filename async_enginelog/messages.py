@@ -76,9 +76,9 @@ def read_message(data: str | bytes) -> Message:
 
 def _of_fields(fields: dict[str, Any]) -> Message:
     kind = fields.get("MESSAGE_TYPE") or fields.get("TYPE")
-    if not isinstance(kind, str):
+    kind = kind.strip().upper() if isinstance(kind, str) else None
+    if not kind:
         return Message("JSON", fields=fields, problem="it has no MESSAGE_TYPE of text")
-    kind = kind.strip().upper()
     frame_no = fields.get("FRAME_NO")
     numbers = {
         "RECORDING_ID": fields.get("RECORDING_ID"),
@@ -106,5 +106,8 @@ def _number(value: object) -> int | None:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a deep {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -13,6 +13,10 @@ __all__ = ["Peer", "TrustedProxies"]
 FORWARDED_FOR = "x-forwarded-for"
 
 
+# So many of them are believed in a chain; anybody can send a header with thousands.
+MAX_PROXIES = 32
+
+
 class Peer(NamedTuple):
     """An address and a port; :obj:`None` where there is none, as on a Unix socket."""
 
@@ -54,11 +58,11 @@ class TrustedProxies:
         if not self._networks or not self._trusts(peer.host):
             return peer
         forwarded = ",".join(value for name, value in headers if name.lower() == FORWARDED_FOR)
-        hosts = [host for host in map(_plain_host, forwarded.split(",")) if host]
-        for host in reversed(hosts):
-            peer = Peer(host, None)
-            if not self._trusts(host):
-                break
+        for text in reversed(forwarded.rsplit(",", MAX_PROXIES)[-MAX_PROXIES:]):
+            if host := _plain_host(text):
+                peer = Peer(host, None)
+                if not self._trusts(host):
+                    break
         return peer
 
     def _trusts(self, host: str | None) -> bool:
@@ -71,7 +75,7 @@ def _peer_of(address: object) -> Peer:
     if not isinstance(address, Sequence) or isinstance(address, str | bytes) or len(address) < 2:
         return Peer(None, None)
     host, port = address[:2]
-    return Peer(_plain_host(str(host)), port if isinstance(port, int) else None)
+    return Peer(_plain_host(str(host)), port if isinstance(port, int) and port > 0 else None)
 
 
 def _plain_host(text: str) -> str:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .database import Database
-from .errors import NotAnEngineLog
+from .errors import NotAnEngineLog, StorageError
 from .maintenance import Maintenance
+from .migrations import migrations
 from .segments import Position
 from .tables import Table
 
@@ -27,6 +28,7 @@ __all__ = [
     "TableCount",
     "expected_schema",
     "integrity_faults",
+    "last_heartbeats",
     "newest_log_seq",
     "newest_rows",
     "open_database",
@@ -83,7 +85,7 @@ class TableCount(NamedTuple):
 
 
 class LogRow(NamedTuple):
-    """A row of one of the nine tables: what isn't NULL, by argument, in the order of the table."""
+    """A row of one of the tables: what isn't NULL, by argument, in the order of the table."""
 
     log_seq: int
     table: Table
@@ -95,9 +97,12 @@ Schema = dict[str, list[tuple[Any, ...]]]
 
 
 @asynccontextmanager
-async def open_database(path: Path) -> AsyncIterator[Maintenance]:
+async def open_database(path: Path, *, outdated: bool = True) -> AsyncIterator[Maintenance]:
     """
     Open a database for reading, and close it.
+
+    Args:
+        outdated: Whether a file of an older version will do, which lacks what came since.
 
     Raises:
         StorageError: As :meth:`Database.open_reader` does, or if there are no tables in it yet.
@@ -105,8 +110,14 @@ async def open_database(path: Path) -> AsyncIterator[Maintenance]:
     """
     database = await Maintenance.open_reader(path)
     try:
-        if not await database.schema_version():
+        version = await database.schema_version()
+        if not version:
             raise NotAnEngineLog(f"{path} is empty; create its tables: enginelog init {path}")
+        if version < len(migrations()) and not outdated:
+            raise StorageError(
+                f"{path} has schema version {version}, and tables have come since; bring it up to date: "
+                f"enginelog init {path}"
+            )
         yield database
     finally:
         await database.close()
@@ -131,6 +142,16 @@ async def run_rows(database: Database, limit: int | None = None) -> list[RunRow]
         (-1 if limit is None else limit,),
     )
     return [RunRow(*row) for row in rows]
+
+
+async def last_heartbeats(database: Database) -> dict[int, str]:
+    """Return the last heartbeat of each run that has one."""
+    return dict(
+        await database.fetch(
+            "SELECT ENGINE_RUN_ID, max(last_heartbeat) FROM ENGINE_DB_LOG_PROCESS_REGISTRY "
+            "WHERE last_heartbeat IS NOT NULL GROUP BY ENGINE_RUN_ID"
+        )
+    )
 
 
 async def newest_log_seq(database: Database) -> int:

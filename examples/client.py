@@ -34,17 +34,23 @@ class StreamError(Exception):
 
 Hashes = list[tuple[str, int, str]]
 
+# Frames are kept so long, in case the server misses one.
+KEPT_FRAMES = 128
+
 
 async def stream(url: str, session: list[Moment], recording_id: str, speed: float) -> Hashes:
     """Stream one session at its own pace; return the SHA-256 of each frame, once the server closes."""
     try:
         # A proxy is for the outside world, not for the engine next door.
         async with connect(url, compression=None, proxy=None) as websocket:
-            hashes = await send(websocket, session, recording_id, speed)
-            # The server closes when it is done with STOP. What it sends until then isn't for us.
-            async for _ in websocket:
-                pass
-            return hashes
+            sender = Sender(websocket, recording_id)
+            answering = asyncio.create_task(sender.answer())
+            try:
+                await sender.send(session, speed)
+                await answering  # the server closes when STOP is done
+            finally:
+                answering.cancel()
+            return sender.hashes
     except ConnectionClosed as error:
         raise StreamError(f"the server closed the connection before the end ({error})") from error
     except (InvalidHandshake, InvalidURI) as error:
@@ -54,17 +60,56 @@ async def stream(url: str, session: list[Moment], recording_id: str, speed: floa
         raise StreamError(f"no server at {url} ({reason}); start one: python examples/server.py") from error
 
 
-async def send(websocket: ClientConnection, session: list[Moment], recording_id: str, speed: float) -> Hashes:
-    loop = asyncio.get_running_loop()
-    began, hashes = loop.time(), Hashes()
-    for moment in session:
-        # Counted from the beginning, so that delays don't add up.
-        await asyncio.sleep(max(0.0, began + moment.t_ms / 1000 / speed - loop.time()))
-        await websocket.send(json.dumps(fields_of(moment, recording_id)))
-        if moment.audio is not None:
-            await websocket.send(moment.audio)
-            hashes.append((recording_id, moment.frame_no, sha256(moment.audio).hexdigest()))
-    return hashes
+class Sender:
+    """Send the messages of a session, and again those that the server misses."""
+
+    def __init__(self, websocket: ClientConnection, recording_id: str) -> None:
+        self.websocket = websocket
+        self.recording_id = recording_id
+        self.hashes = Hashes()
+        self.lock = asyncio.Lock()
+        # The last frames, by number.
+        self.kept: dict[int, Moment] = {}
+
+    async def send(self, session: list[Moment], speed: float) -> None:
+        """Send each message when it is due."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for moment in session:
+            # Counted from the beginning, so that delays don't add up.
+            await asyncio.sleep(max(0.0, began + moment.t_ms / 1000 / speed - loop.time()))
+            await self.send_moment(moment)
+            if moment.audio is not None:
+                self.keep(moment)
+                self.hashes.append((self.recording_id, moment.frame_no, sha256(moment.audio).hexdigest()))
+
+    async def send_moment(self, moment: Moment) -> None:
+        # In one go: nothing may come between a header and its audio.
+        async with self.lock:
+            await self.websocket.send(json.dumps(fields_of(moment, self.recording_id)))
+            if moment.audio is not None:
+                await self.websocket.send(moment.audio)
+
+    def keep(self, moment: Moment) -> None:
+        self.kept[moment.frame_no] = moment
+        if len(self.kept) > KEPT_FRAMES:
+            del self.kept[next(iter(self.kept))]
+
+    async def answer(self) -> None:
+        """Send frames again that the server says it misses; return when it closes."""
+        async for message in self.websocket:
+            for number in missing_frames(message):
+                if number in self.kept:
+                    await self.send_moment(self.kept[number])
+
+
+def missing_frames(message: str | bytes) -> list[int]:
+    """Return what an ACK says is missing; nothing for any other message."""
+    try:
+        fields = json.loads(message)
+        return list(fields["MISSING_FRAMES"]) if fields["MESSAGE_TYPE"] == "ACK" else []
+    except (ValueError, TypeError, KeyError):
+        return []
 
 
 def fields_of(moment: Moment, recording_id: str) -> dict[str, object]:

@@ -15,14 +15,14 @@ PACKAGE = Path(async_enginelog.__file__).parent
 # are folders: their modules may import each other. Give a new module a room here.
 ROOMS = [
     {"background", "context", "errors", "framing", "handover", "messages", "peers", "resources", "sequence"},
-    {"rows", "values", "version"},
+    {"arguments", "places", "rows", "values", "version"},
     {"console", "migrations", "segments", "tables"},
-    {"lines", "spool"},
-    {"batch", "leftovers"},
+    {"failures", "lines", "spool"},
+    {"batch", "bridge", "leftovers", "steps"},
     {"connection"},
     {"database"},
     {"committer", "maintenance"},
-    {"reading"},
+    {"reading", "unfinished"},
     {"recovery"},
     {"writer"},
     {"enginelog"},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from async_enginelog.segments import Header, lock_path, segment_path, spool_fold
 from .conftest import Query
 
 ROOT = Path(__file__).parent.parent
+MOMENT = "2026-01-02T03:04:05.000006+00:00"
 
 
 def leave_spool(path: Path, run: int, *lines: bytes, number: int = 1, header: bytes | None = None) -> Path:
@@ -32,6 +35,29 @@ def leave_spool(path: Path, run: int, *lines: bytes, number: int = 1, header: by
         header = Header(run, "host", 17, "0.0.1", "2026-01-02T03:04:05.000006+00:00").line()
     segment.write_bytes(header + b"".join(lines) + bytes(4096))
     return segment
+
+
+def line(table: str, **columns: object) -> bytes:
+    """Return the line of a row."""
+    return orjson.dumps([f"ENGINE_DB_LOG_{table}", columns]) + b"\n"
+
+
+def connection(number: int, **columns: object) -> bytes:
+    """Return the line of a connection that was accepted."""
+    return line(
+        "WEBSOCKET_CONNECTION", websocket_connection_id=number, dt_connection_accepted=MOMENT, **columns
+    )
+
+
+def recording(number: int, **columns: object) -> bytes:
+    """Return the line of a recording that was started."""
+    return line("RECORDING_CONFIG", recording_id=number, dt_recording_start=MOMENT, **columns)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was said of runs that died."""
+    assert {record.levelname for record in caplog.records} <= {"WARNING"}
+    return [record.getMessage() for record in caplog.records if " died" in record.getMessage()]
 
 
 def step(number: int) -> bytes:
@@ -221,4 +247,142 @@ class TestRecovery:
 
         assert query("SELECT HOW_ENDED FROM ENGINE_LOG_RUN WHERE ENGINE_RUN_ID = ?", (other,)) == [
             ("crashed",)
+        ]
+
+
+class TestTelling:
+    async def test_what_it_left_open(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Opening says which run died, and how many connections and recordings it left open."""
+        leave_spool(
+            path,
+            5,
+            *(connection(number) for number in (1, 2)),
+            connection(3, dt_connection_closed=MOMENT),
+            line("WEBSOCKET_CONNECTION", websocket_connection_id=4, dt_connection_request=MOMENT),
+            recording(1),
+            recording(2, dt_recording_end=MOMENT),
+            recording(3, dt_recording_data_purged=MOMENT),
+            line("RECORDING_CONFIG", recording_id=4, compose_play_or_practice="Play"),
+        )
+        await open_and_close(path)
+
+        assert warnings_of(caplog) == [
+            "run 5 (process 17 on host) died; it left 2 connections and 1 recording open; "
+            "see `enginelog runs`"
+        ]
+
+    @pytest.mark.parametrize(
+        ("row", "what"),
+        [(connection(1), "1 connection"), (recording(1), "1 recording"), (step(1), "nothing")],
+    )
+    async def test_only_one_kind(
+        self, path: Path, caplog: pytest.LogCaptureFixture, row: bytes, what: str
+    ) -> None:
+        """Where there is nothing of one kind, it isn't mentioned."""
+        leave_spool(path, 5, row)
+        await open_and_close(path)
+
+        [warning] = warnings_of(caplog)
+        assert f"died; it left {what} open; see" in warning
+
+    async def test_rows_without_an_id(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """A row without an id, of which nobody can ever say more, isn't counted."""
+        leave_spool(
+            path,
+            5,
+            line("WEBSOCKET_CONNECTION", dt_connection_accepted=MOMENT),
+            line("RECORDING_CONFIG", dt_recording_start=MOMENT),
+        )
+        await open_and_close(path)
+
+        assert "it left nothing open" in warnings_of(caplog)[0]
+
+    async def test_each_is_told_once(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """A run that died is told of by the opening that finds it, and no other."""
+        leave_spool(path, 5, connection(1))
+        await open_and_close(path)
+        caplog.clear()
+        await open_and_close(path)
+
+        assert warnings_of(caplog) == []
+
+    async def test_several(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Of several runs that died the newest are told of one by one, of the others how many."""
+        for run in (9, 5, 7, 6, 8):
+            leave_spool(path, run, connection(run), *map(recording, range(10 * run, 11 * run)))
+        await open_and_close(path)
+
+        assert [warning.split(" (")[0] for warning in warnings_of(caplog)] == [
+            "run 7",
+            "run 8",
+            "run 9",
+            "2 more runs died; see `enginelog runs`",
+        ]
+        assert "it left 1 connection and 9 recordings open" in warnings_of(caplog)[2]
+
+    async def test_one_more(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """One run more than are told of one by one is one run."""
+        for run in (5, 6, 7, 8):
+            leave_spool(path, run, step(run))
+        await open_and_close(path)
+
+        assert warnings_of(caplog)[-1] == "1 more run died; see `enginelog runs`"
+
+    async def test_unknown_process(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Where nobody knows the process of a run, none is named."""
+        leave_spool(path, 5, step(1), header=b'{"enginelog_spool":1,"run":5}\n')
+        await open_and_close(path)
+
+        assert warnings_of(caplog) == ["run 5 died; it left nothing open; see `enginelog runs`"]
+
+    async def test_recording_ended_by_a_later_run(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """A recording that another run ended isn't open, whoever began it."""
+        leave_spool(path, 5, recording(1))
+        leave_spool(path, 6, line("RECORDING_CONFIG", recording_id=1, dt_recording_end=MOMENT))
+        await open_and_close(path)
+
+        assert ["it left nothing open" in warning for warning in warnings_of(caplog)] == [True, True]
+
+    async def test_damaged_database(self, path: Path, query: Query, caplog: pytest.LogCaptureFixture) -> None:
+        """Where nobody can tell what was left open, the run is told of, and the log works."""
+        await open_and_close(path)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP TABLE ENGINE_DB_LOG_RECORDING_CONFIG")
+            connection.commit()
+        leave_spool(path, 5, step(1))
+        async with EngineLog(path) as log:
+            await log.log_steps(step_id=2)
+            await log.flush()
+
+        assert warnings_of(caplog) == ["run 5 (process 17 on host) died; see `enginelog runs`"]
+        assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS ORDER BY 1") == [(1,), (2,)]
+        assert query("SELECT HOW_ENDED FROM ENGINE_LOG_RUN WHERE ENGINE_RUN_ID = 5") == [("crashed",)]
+
+    async def test_killed_engine(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """An engine is killed while a client streams to it: the next one says what it left open."""
+        script = """
+            import asyncio, sys
+            from datetime import UTC, datetime
+            from async_enginelog import EngineLog
+
+            async def main():
+                async with EngineLog(sys.argv[1]) as log:
+                    now, id = datetime.now(UTC), log.next_connection_id()
+                    await log.log_websocket_connection(websocket_connection_id=id, dt_connection_accepted=now)
+                    await log.log_recording_config(recording_id=id, dt_recording_start=now)
+                    print(log.run_id, flush=True)
+                    await asyncio.Event().wait()
+
+            asyncio.run(main())
+        """
+        command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as engine:
+            assert engine.stdout is not None
+            run = int(engine.stdout.readline())
+            engine.kill()
+        await open_and_close(path)
+
+        assert warnings_of(caplog) == [
+            f"run {run} (process {engine.pid} on {platform.node()}) died; "
+            "it left 1 connection and 1 recording open; see `enginelog runs`"
         ]

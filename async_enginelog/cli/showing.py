@@ -122,7 +122,8 @@ def _connection(row: Columns) -> str:
 
 
 def _recording(row: Columns) -> str:
-    said = f"recording {row.get('recording_id')} ({row.get('compose_play_or_practice')})"
+    mode = f" ({row['compose_play_or_practice']})" if "compose_play_or_practice" in row else ""
+    said = f"recording {row.get('recording_id')}{mode}"
     if not row.get("dt_recording_end"):
         return f"{said} started"
     size_bytes, frames = row.get("total_bytes_received", 0), row.get("total_split_100_ms_frames_produced")
@@ -159,6 +160,11 @@ def _step(row: Columns) -> str:
     return f"step of recording {row.get('recording_id')}: {row.get('step_name')}"
 
 
+def _resources(row: Columns) -> str:
+    cpu, memory = row.get("cpu_percent", 0), row.get("memory_percent", 0)
+    return f"machine: {cpu:.0f} % CPU, {memory:.0f} % memory"
+
+
 _DESCRIPTIONS: dict[tables.Table, Callable[[Columns], str]] = {
     tables.FUNCTIONS: _function,
     tables.FUNCTION_ERROR: _error,
@@ -169,6 +175,7 @@ _DESCRIPTIONS: dict[tables.Table, Callable[[Columns], str]] = {
     tables.WEBSOCKET_MESSAGE: _message,
     tables.PROCESS_REGISTRY: _process,
     tables.STEPS: _step,
+    tables.RESOURCE_MONITOR: _resources,
 }
 
 # There are many of these; the others get a line each.
@@ -177,5 +184,6 @@ _LABELS = {
     tables.AUDIO_FRAME: "100 ms frames",
     tables.PRE_SPLIT_AUDIO_FRAME: "client frames",
     tables.WEBSOCKET_MESSAGE: "messages",
+    tables.RESOURCE_MONITOR: "resource rows",
 }
 _RARE = _DESCRIPTIONS.keys() - _LABELS.keys()

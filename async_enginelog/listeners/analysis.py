@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import inspect
-from collections.abc import Callable, Mapping, Sized
-from contextvars import copy_context
-from datetime import datetime
-from functools import partial
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from ..background import Background
 from ..context import bind
 from ..framing import Frame
 from ..tables import AUDIO_FRAME
-from .connections import now
+from .calls import Call, Callee, Calls
 
-__all__ = ["NAMES", "Analyser", "Analysers", "Analysis", "Call"]
+__all__ = ["Analyser", "Analysis", "analysers_by_name"]
 
 R = TypeVar("R")
 
@@ -32,100 +27,23 @@ NAMES = tuple(
 UNNAMED = ""
 
 
-class Analysers(Generic[R]):
+def analysers_by_name(on_frame: Analyser[R] | Mapping[str, Analyser[R]] | None) -> dict[str, Callee]:
     """
-    The analysers of an engine, and the threads of those that aren't coroutine functions.
-
-    Args:
-        on_frame: One analyser, or several by name.
-        timeout: How long one may take for a frame, in seconds.
-        threads: How many run in threads at once, for all recordings together.
+    Return the analysers of an engine, of which there may be none, one, or several by name.
 
     Raises:
         TypeError: If one can't be called.
         ValueError: If the table of frames has no columns for a name.
 
     """
-
-    def __init__(
-        self, on_frame: Analyser[R] | Mapping[str, Analyser[R]] | None, *, timeout: float, threads: int
-    ) -> None:
-        self.timeout = timeout
-        self._threads = Background("enginelog-analyser", threads)
-        if not isinstance(on_frame, Mapping):
-            on_frame = {} if on_frame is None else {UNNAMED: on_frame}
-        self.by_name: dict[str, Analyser[R]] = dict(on_frame)
-        for name, analyser in self.by_name.items():
-            if name not in (UNNAMED, *NAMES):
-                raise ValueError(
-                    f"there are no columns for an analyser {name!r}; there are for {', '.join(NAMES)}"
-                )
-            if not callable(analyser):
-                raise TypeError(f"the analyser {name or 'on_frame'!r} is {analyser!r}; pass a function")
-
-    def call(self, function: Callable[..., Any], *arguments: object) -> Call:
-        """Let a function of the engine begin: a coroutine function in a task, others in a thread."""
-        return Call(self._threads, function, arguments)
-
-    def close(self) -> None:
-        """Let the threads end. One that hangs is left behind; it can't keep the process from ending."""
-        self._threads.close(0)
-
-
-class Call:
-    """
-    A function of the engine at work.
-
-    Attributes:
-        started: When it really began; :obj:`None` if it didn't.
-        ended: When it ended.
-        future: Its result.
-
-    """
-
-    def __init__(
-        self, threads: Background, function: Callable[..., Any], arguments: tuple[object, ...]
-    ) -> None:
-        self.started: datetime | None = None
-        self.ended: datetime | None = None
-        self._in_thread: concurrent.futures.Future[Any] | None = None
-        self.future: asyncio.Future[Any]
-        if _is_coroutine_function(function):
-            self.future = asyncio.ensure_future(self._await(function, arguments))
-        else:
-            run = partial(copy_context().run, self._run, function, arguments)
-            self._in_thread = threads.submit(run)
-            self.future = asyncio.wrap_future(self._in_thread)
-
-    def _run(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
-        self.started = now()
-        try:
-            return function(*arguments)
-        finally:
-            self.ended = now()
-
-    async def _await(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
-        self.started = now()
-        try:
-            return await function(*arguments)
-        finally:
-            self.ended = now()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it is still at work, also after it was given up."""
-        return not (self._in_thread or self.future).done()
-
-    def give_up(self) -> None:
-        """Wait for it no longer. A task is cancelled; a thread can't be."""
-        self.future.cancel()
-
-
-def _is_coroutine_function(function: object) -> bool:
-    """Tell whether calling a function, or an object, makes a coroutine."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  # its kind matters, not that it is there
-    )
+    if not isinstance(on_frame, Mapping):
+        return {} if on_frame is None else {UNNAMED: Callee.of(on_frame, "on_frame")}
+    for name in on_frame:
+        if name not in NAMES:
+            raise ValueError(
+                f"there are no columns for an analyser {name!r}; there are for {', '.join(NAMES)}"
+            )
+    return {name: Callee.of(analyser, f"the analyser {name!r}") for name, analyser in on_frame.items()}
 
 
 class _Work:
@@ -138,25 +56,28 @@ class _Work:
         self.columns: dict[str, Any] = {}
         self.left = left
 
-    def note(self, name: str, call: Call, result: object) -> None:
+    def note(self, name: str, call: Call, count: int | None) -> None:
         """Add what became of a call."""
         columns = self.columns
         if name:
             columns[f"dt_start_{name}"], columns[f"dt_end_{name}"] = call.started, call.ended
         if f"{name}_record_cnt" in AUDIO_FRAME.columns:
-            columns[f"{name}_record_cnt"] = _count_of(result)
+            columns[f"{name}_record_cnt"] = count
         if call.started and call.ended:
-            columns["dt_processing_start"] = min(
-                columns.get("dt_processing_start", call.started), call.started
-            )
-            columns["dt_processing_end"] = max(columns.get("dt_processing_end", call.ended), call.ended)
+            first = columns.get("dt_processing_start", call.started)
+            last = columns.get("dt_processing_end", call.ended)
+            columns["dt_processing_start"] = min(first, call.started)
+            columns["dt_processing_end"] = max(last, call.ended)
 
 
-def _count_of(result: object) -> int | None:
-    """Return how many records an analyser made: it says a number, or returns them."""
-    if isinstance(result, int):
-        return int(result)
-    return len(result) if isinstance(result, Sized) else None
+def _count_of(result: Any) -> int | None:
+    """Return how many records an analyser made: it says a number, or returns what has a length."""
+    for count in (operator.index, len):
+        try:
+            return count(result)
+        except Exception:  # noqa: S112  # it may be of any kind, with methods of its own
+            continue
+    return None
 
 
 class Analysis(Generic[R]):
@@ -167,27 +88,29 @@ class Analysis(Generic[R]):
     time is told of, and gets no frame until it does; the others go on.
 
     Args:
-        analysers: Who analyses.
+        analysers: Who analyses, by name.
+        calls: Who calls them.
         recording: What is handed to them along with each frame.
         recording_id: Its id, bound for them.
         done: Called with each frame that all are done with, and what is to be logged of it.
-        failed: Called with the name of an analyser, the frame, and what went wrong.
+        failed: Called with an analyser, the frame, and what went wrong.
         max_backlog: How many frames may wait before :meth:`room` does.
 
     """
 
     def __init__(
         self,
-        analysers: Analysers[R],
+        analysers: Mapping[str, Callee],
+        calls: Calls,
         recording: R,
         recording_id: int,
         *,
         done: Callable[[Frame, dict[str, Any]], None],
-        failed: Callable[[str, Frame, BaseException], None],
+        failed: Callable[[Callee, Frame, BaseException], None],
         max_backlog: int,
     ) -> None:
         self.backlog = 0
-        self._analysers = analysers
+        self._calls = calls
         self._recording = recording
         self._recording_id = recording_id
         self._done, self._failed = done, failed
@@ -198,11 +121,11 @@ class Analysis(Generic[R]):
         # A queue and a task for each analyser; None ends the task.
         self._queues: list[asyncio.Queue[_Work | None]] = []
         self._tasks: list[asyncio.Task[None]] = []
-        for name in analysers.by_name:
+        for name, analyser in analysers.items():
             queue: asyncio.Queue[_Work | None] = asyncio.Queue()
-            task_name = f"analyser-{name or 'on_frame'}-{recording_id}"
+            work = self._work(name, analyser, queue)
             self._queues.append(queue)
-            self._tasks.append(asyncio.create_task(self._work(name, queue), name=task_name))
+            self._tasks.append(asyncio.create_task(work, name=f"analyser-{name or 'on_frame'}"))
 
     def put(self, frame: Frame) -> None:
         """Queue a frame; never waits."""
@@ -226,52 +149,28 @@ class Analysis(Generic[R]):
             queue.put_nowait(None)
         await asyncio.gather(*self._tasks)
 
-    async def _work(self, name: str, queue: asyncio.Queue[_Work | None]) -> None:
-        stuck: Call | None = None
+    async def _work(self, name: str, analyser: Callee, queue: asyncio.Queue[_Work | None]) -> None:
+        call: Call | None = None
         while (work := await queue.get()) is not None:
-            if stuck is None or not stuck.is_running:
-                stuck = await self._analyse(name, work)
+            # It hangs in an earlier frame if it is still at work.
+            if call is None or not call.is_running:
+                call = await self._analyse(name, analyser, work)
             work.left -= 1
             if not work.left:
                 self._end(work)
+
+    async def _analyse(self, name: str, analyser: Callee, work: _Work) -> Call:
+        """Let an analyser work on a frame."""
+        with bind(recording_id=self._recording_id, frame_no=work.frame.number):
+            call = self._calls.begin(analyser, self._recording, work.frame)
+        fault = call.error if await call.wait() else call.too_late()
+        if fault is not None:
+            self._failed(analyser, work.frame, fault)
+        work.note(name, call, _count_of(call.result) if fault is None else None)
+        return call
 
     def _end(self, work: _Work) -> None:
         self.backlog -= 1
         if self.backlog < self._max_backlog:
             self._room.set()
         self._done(work.frame, work.columns)
-
-    async def _analyse(self, name: str, work: _Work) -> Call | None:
-        """Let an analyser work on a frame; return the call if it doesn't return."""
-        with bind(recording_id=self._recording_id, frame_no=work.frame.number):
-            call = self._analysers.call(self._analysers.by_name[name], self._recording, work.frame)
-        try:
-            await asyncio.wait({call.future}, timeout=self._analysers.timeout)
-        except asyncio.CancelledError:
-            call.give_up()
-            raise
-        if not call.future.done():
-            call.give_up()
-            work.note(name, call, None)
-            self._failed(name, work.frame, self._timed_out(call))
-            return call
-        self._note_result(name, work, call)
-        return None
-
-    def _note_result(self, name: str, work: _Work, call: Call) -> None:
-        result = None
-        try:
-            result = call.future.result()
-            if inspect.isawaitable(result):
-                raise TypeError(f"it returned {result!r}; define it with `async def`")
-        except BaseException as error:
-            self._failed(name, work.frame, error)
-        work.note(name, call, result)
-
-    def _timed_out(self, call: Call) -> TimeoutError:
-        seconds = f"{self._analysers.timeout:g} seconds"
-        if call.started is None:
-            return TimeoutError(
-                f"no thread was free for it within {seconds}: others hang, or there are too few"
-            )
-        return TimeoutError(f"it didn't return within {seconds}; it gets no more frames until it does")

@@ -10,15 +10,23 @@ from ..enginelog import EngineLog
 from ..errors import LogClosed
 from ..messages import MAX_READ_BYTES, Message, MessageReader
 from ..peers import TrustedProxies
-from ..tables import FUNCTION_ERROR, WEBSOCKET_CONNECTION, WEBSOCKET_MESSAGE
+from ..tables import FUNCTION_ERROR, WEBSOCKET_CONNECTION, WEBSOCKET_MESSAGE, Table
 from ..values import mask_headers
 
-__all__ = ["ConnectionLog", "ReceivedMessage", "now"]
+__all__ = ["ConnectionLog", "ReceivedMessage", "now", "said"]
 
 
 def now() -> datetime:
     """Return the present time. With a time zone, the log needn't guess which was meant."""
     return datetime.now(UTC)
+
+
+def said(error: BaseException) -> str:
+    """Return what an error says. It may be anybody's, and fail at that, too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def _id_of(next_id: Callable[[], int]) -> int:
@@ -27,6 +35,18 @@ def _id_of(next_id: Callable[[], int]) -> int:
         return next_id()
     except LogClosed:
         return 0
+
+
+def _checked(message: Message) -> Message:
+    """Return what a function of the engine gave back, if it is what it should be."""
+    if not isinstance(message, Message):
+        raise TypeError(f"it returned {type(message).__name__}; return a Message")
+    numbers = (message.recording_id, message.frame_no)
+    if not isinstance(message.type, str) or not all(isinstance(number, int | None) for number in numbers):
+        raise TypeError(
+            "the type of a Message is text, its recording_id and frame_no are whole numbers or None"
+        )
+    return message
 
 
 class ReceivedMessage:
@@ -56,6 +76,8 @@ class ConnectionLog:
     """
     Log a connection, and each message it receives. Nothing here waits or raises.
 
+    What begins before the log is open, or after it was closed, isn't logged, and has the id 0.
+
     Args:
         log: Where to.
         read_message: Tells what a message says.
@@ -65,6 +87,7 @@ class ConnectionLog:
         id: The WEBSOCKET_CONNECTION_ID.
         taken: The message that the engine took last.
         is_requested: Whether a websocket was asked for.
+        is_disconnected: Whether the connection began to end.
 
     """
 
@@ -76,7 +99,7 @@ class ConnectionLog:
         self._trusted_proxies = trusted_proxies
         # A message whose binary message comes next.
         self._header: ReceivedMessage | None = None
-        self.is_requested = self._disconnected = self._closed = False
+        self.is_requested = self.is_disconnected = self._is_closed = False
 
     # -- the connection -----------------------------------------------------------------------------
 
@@ -98,18 +121,29 @@ class ConnectionLog:
 
     def disconnected(self) -> None:
         """Log that the connection begins to end: from now on nothing is received."""
-        if not self._disconnected:
-            self._disconnected = True
+        if not self.is_disconnected:
+            self.is_disconnected = True
             self._log_connection(dt_websocket_disconnect_event=now())
 
     def closed(self) -> None:
         """Log that the connection is gone."""
-        if not self._closed:
-            self._closed = True
+        if not self._is_closed:
+            self._is_closed = True
             self._log_connection(dt_connection_closed=now())
 
+    def failed(self, name: str, error: BaseException) -> None:
+        """Log why the connection was refused or failed."""
+        text = f"connection {self.id}: {said(error)}"
+        self._offer(FUNCTION_ERROR, {"python_function_name": name, "error_message_text": text})
+
     def _log_connection(self, **columns: Any) -> None:
-        self.log.offer(WEBSOCKET_CONNECTION, {"websocket_connection_id": self.id, **columns})
+        self._offer(WEBSOCKET_CONNECTION, {"websocket_connection_id": self.id, **columns})
+
+    def _offer(self, table: Table, columns: dict[str, Any]) -> None:
+        if self.id:
+            self.log.offer(table, columns)
+        else:
+            self.log.tell("offer", f"{self.log!r}: connections made while it isn't open aren't logged")
 
     # -- its messages -------------------------------------------------------------------------------
 
@@ -118,14 +152,17 @@ class ConnectionLog:
         if len(data) > MAX_READ_BYTES:
             return Message("TEXT" if isinstance(data, str) else "BINARY")
         try:
-            return self._read_message(data)
+            return _checked(self._read_message(data))
         except Exception as error:  # the engine's own function
-            self.log.tell("read_message", f"read_message failed; its message is UNREAD: {error!r}")
-            return Message("UNREAD", problem=f"read_message failed: {error!r}")
+            problem = f"read_message failed: {said(error)}"
+            self.log.tell("read_message", f"{problem}; its message is UNREAD")
+            return Message("UNREAD", problem=problem)
 
-    def arrived(self, message: Message, received: datetime, *, binary: bool) -> ReceivedMessage:
+    def arrived(
+        self, message: Message, received: datetime, *, binary: bool, is_complete: bool = True
+    ) -> ReceivedMessage:
         """
-        Log a message that is complete.
+        Log a message that is complete, or one that never will be.
 
         The next binary message after a header is that header's, whatever text comes between:
         both are one row.
@@ -134,9 +171,10 @@ class ConnectionLog:
             message: What it says.
             received: When its first byte was there.
             binary: Whether it is a binary message.
+            is_complete: Whether all of it came; else it is nobody's, and never queued.
 
         """
-        if binary and self._header is not None:
+        if binary and is_complete and self._header is not None:
             header, self._header = self._header, None
             audio = ReceivedMessage(header.id, message, received, header)
             self._log_message(audio, dt_message_process_queued_to_start=now())
@@ -151,7 +189,7 @@ class ConnectionLog:
             audio_frame_no=message.frame_no,
             dt_message_received=received,
             # A header isn't all: the message is there when its binary message is.
-            dt_message_process_queued_to_start=None if message.audio_follows else now(),
+            dt_message_process_queued_to_start=now() if is_complete and not message.audio_follows else None,
         )
         return arrived
 
@@ -161,17 +199,7 @@ class ConnectionLog:
         if not message.message.audio_follows:
             self._log_message(message, dt_message_process_started=started or now())
 
-    def failed(self, name: str, error: BaseException) -> None:
-        """Log why the connection was refused or failed."""
-        self.log.offer(
-            FUNCTION_ERROR,
-            {
-                "python_function_name": name,
-                "error_message_text": f"connection {self.id}: {type(error).__name__}: {error}",
-            },
-        )
-
     def _log_message(self, message: ReceivedMessage, **columns: Any) -> None:
-        self.log.offer(
+        self._offer(
             WEBSOCKET_MESSAGE, {"message_id": message.id, "websocket_connection_id": self.id, **columns}
         )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
+from ..context import bind
 from ..enginelog import EngineLog
-from ..framing import FrameCutter
-from .analysis import Analysers
+from .calls import Callee, Calls
 from .recording import Recording
+from .recording_log import RecordingLog
+from .settings import Settings
+from .stream import Owner, Stream
 
 __all__ = ["Recordings"]
 
@@ -24,112 +26,150 @@ class Recordings:
 
     Args:
         log: Where to log.
-        analysers: Who analyses the frames.
-        make_cutter: Makes what cuts the audio of a recording into frames.
+        settings: How to cut, and how long to wait.
+        analysers: Who analyses the frames, by name.
         on_finished: Called when the last frame is done.
-        patience: How long frames wait for others that are missing, in seconds.
-        linger: How long a recording waits for its client, in seconds.
-        max_backlog: How many frames of a recording may wait for analysers.
+        calls: Who calls them.
 
     """
 
     def __init__(
         self,
         log: EngineLog,
-        analysers: Analysers[Recording],
-        make_cutter: Callable[[], FrameCutter],
-        on_finished: Callable[[Recording], Any] | None,
-        *,
-        patience: float,
-        linger: float,
-        max_backlog: int,
+        settings: Settings,
+        analysers: Mapping[str, Callee],
+        on_finished: Callee | None,
+        calls: Calls,
     ) -> None:
-        self.log = log
-        self.patience = patience
+        self._log = log
+        self._settings = settings
         self._analysers = analysers
-        self._make_cutter = make_cutter
         self._on_finished = on_finished
-        self._linger = linger
-        self._max_backlog = max_backlog
+        self._calls = calls
+        self._is_closed = False
 
-        # Recordings that haven't ended, and the timers of those that wait for their client.
-        self._running: dict[int, Recording] = {}
+        # Recordings that haven't ended, and the timers of those whose client is away.
+        self._running: dict[int, Stream] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         # Those that have, until they are purged.
-        self._finishing: set[asyncio.Task[None]] = set()
-
-    def begin(
-        self, id: int, connection_id: int, fields: Mapping[str, Any], started: datetime, first: int = 1
-    ) -> Recording:
-        """Begin a recording, or go on with the one that is known by this id."""
-        recording = self._running.get(id)
-        if recording is not None:
-            self._stop_timer(recording)
-            recording.resume(connection_id)
-            return recording
-        recording = self._running[id] = Recording(
-            self.log,
-            id,
-            connection_id,
-            fields,
-            self._make_cutter(),
-            self._analysers,
-            max_backlog=self._max_backlog,
-            patience=self.patience,
-            first=first,
-        )
-        recording.start(started)
-        return recording
+        self._finishing: dict[int, asyncio.Task[None]] = {}
 
     def is_running(self, id: int) -> bool:
-        """Tell whether a recording is known by this id."""
+        """Tell whether a recording has begun, and hasn't ended."""
         return id in self._running
 
-    def end(self, recording: Recording, stopped: datetime | None) -> None:
-        """End a recording: at STOP or, if that never came, for want of a client."""
-        self._stop_timer(recording)
-        if self._running.get(recording.id) is not recording:
-            return  # it has ended on another connection
-        del self._running[recording.id]
-        recording.end(stopped)
-        task = asyncio.create_task(self._finish(recording), name=f"finish-{recording.id}")
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+    def is_finishing(self, id: int) -> bool:
+        """Tell whether a recording has ended, and isn't purged."""
+        return id in self._finishing
 
-    def wait_for_client(self, recording: Recording) -> None:
+    async def begin(
+        self, id: int, owner: Owner, connection_id: int | None, started: datetime, first: int = 1
+    ) -> Stream | None:
+        """
+        Begin a recording, or go on with the one of this id.
+
+        One that ended is finished first: the rows of both are the same. Cancelling is safe.
+
+        Args:
+            id: The RECORDING_ID.
+            owner: Who feeds it.
+            connection_id: The connection it comes on.
+            started: When START came.
+            first: The number of the first client frame.
+
+        Returns:
+            The recording; :obj:`None` if the recorder is closed.
+
+        """
+        while id in self._finishing:
+            await self._finish_now(self._finishing[id])
+        if self._is_closed:
+            return None
+        stream = self._running.get(id)
+        if stream is None:
+            stream = self._running[id] = self._new(id, first)
+            stream.begin(started)
+        else:
+            self._stop_timer(id)
+            stream.log.note("goes on with another connection")
+        stream.attach(owner, connection_id)
+        return stream
+
+    def _new(self, id: int, first: int) -> Stream:
+        log = RecordingLog(self._log, id, self._settings, self._analysers)
+        return Stream(Recording(id), log, self._settings, self._analysers, self._calls, self.end, first)
+
+    async def _finish_now(self, finishing: asyncio.Task[None]) -> None:
+        """Wait for a recording to be finished, but not for ever."""
+        await asyncio.wait({finishing}, timeout=self._settings.timeout)
+        finishing.cancel()
+        await asyncio.wait({finishing})
+
+    def wait_for_client(self, stream: Stream) -> None:
         """Keep a recording for a while: its connection was lost."""
-        recording.note("connection lost before STOP")
+        stream.log.note("connection lost before STOP")
+        stream.detach()
+        id = stream.recording.id
         loop = asyncio.get_running_loop()
-        self._timers[recording.id] = loop.call_later(self._linger, self.end, recording, None)
+        self._timers[id] = loop.call_later(self._settings.linger, self.end, stream, "client didn't come back")
 
-    def _stop_timer(self, recording: Recording) -> None:
-        timer = self._timers.pop(recording.id, None)
+    def _stop_timer(self, id: int) -> None:
+        timer = self._timers.pop(id, None)
         if timer is not None:
             timer.cancel()
 
-    async def _finish(self, recording: Recording) -> None:
-        try:
-            await recording.finish()
-            await self._tell_finished(recording)
-        finally:
-            recording.purge()
+    def end(self, stream: Stream, why: str | None = None) -> None:
+        """
+        End a recording; harmless if it has ended.
 
-    async def _tell_finished(self, recording: Recording) -> None:
+        Args:
+            stream: The recording.
+            why: Why, unless it is STOP.
+
+        """
+        id = stream.recording.id
+        if self._running.get(id) is not stream:
+            return
+        del self._running[id]
+        self._stop_timer(id)
+        if why is not None:
+            stream.log.note(why)
+        stream.end()
+        if stream.owner is not None:
+            stream.owner.recording_ended(id)
+            stream.owner = None
+        finishing = self._finishing[id] = asyncio.create_task(self._finish(stream), name="finish-recording")
+        finishing.add_done_callback(lambda _: self._finishing.pop(id))
+
+    async def _finish(self, stream: Stream) -> None:
+        try:
+            await stream.finish()
+            await self._tell_finished(stream)
+        finally:
+            stream.purge()
+
+    async def _tell_finished(self, stream: Stream) -> None:
         if self._on_finished is None:
             return
-        try:
-            async with asyncio.timeout(self._analysers.timeout):
-                await self._analysers.call(self._on_finished, recording).future
-        except Exception as error:
-            recording.fail("on_finished", error, error)
+        with bind(recording_id=stream.recording.id):
+            call = self._calls.begin(self._on_finished, stream.recording)
+        error = call.error if await call.wait() else call.too_late()
+        if error is not None:
+            stream.log.fail(error, self._on_finished.place)
 
-    async def aclose(self, timeout: float) -> None:
-        """End all recordings; those that aren't finished after ``timeout`` seconds are left as they are."""
-        for recording in list(self._running.values()):
-            self.end(recording, None)
+    async def aclose(self) -> None:
+        """
+        End all recordings, and return when they are finished. What isn't after ``timeout`` seconds is left.
+
+        May be called again. Cancelling leaves it to go on by itself.
+
+        """
+        self._is_closed = True
+        for stream in list(self._running.values()):
+            self.end(stream, "recorder closed before STOP")
         if self._finishing:
-            _, late = await asyncio.wait(self._finishing, timeout=timeout)
+            _, late = await asyncio.wait(self._finishing.values(), timeout=self._settings.timeout)
             for task in late:
                 task.cancel()
             if late:
-                await asyncio.wait(late, timeout=1.0)
+                await asyncio.wait(late)

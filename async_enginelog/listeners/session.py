@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import datetime
 
+from ..failures import describe
 from ..tables import FUNCTION_ERROR, WEBSOCKET_MESSAGE
-from .connections import ReceivedMessage, now
-from .recording import ClientFrame, Recording
+from .connections import ReceivedMessage
+from .recording_log import RECORDER, ClientFrame
 from .recordings import Recordings
 from .sockets import Socket
+from .stream import Stream
 
 __all__ = ["Session"]
 
 # So many recordings on one connection: each takes memory.
 MAX_RECORDINGS = 16
+
+# How long a client has to close a connection after its last STOP, in seconds.
+CLOSE_TIMEOUT = 10.0
 
 
 class Session:
@@ -27,88 +31,95 @@ class Session:
 
     """
 
-    def __init__(self, socket: Socket, recordings: Recordings) -> None:
+    def __init__(self, socket: Socket, recordings: Recordings, sample_bytes: int) -> None:
         self._socket = socket
         self._recordings = recordings
-        # Recordings of this connection that haven't ended, the one that was started last, and when
-        # STOP came for those that only wait for frames that are missing.
-        self._mine: dict[int, Recording] = {}
+        self._sample_bytes = sample_bytes
+        # Recordings that this client feeds, the one that was begun last, and those that have ended.
+        self._mine: dict[int, Stream] = {}
         self._newest: int | None = None
-        self._stopping: dict[int, datetime] = {}
-        # Recordings that have ended here.
         self._ended: set[int] = set()
+        # The highest frame that the client was asked for again, of each recording.
+        self._asked: dict[int, int] = {}
         # A FRAME header without its audio, so far.
         self._header: ReceivedMessage | None = None
-        # Until when STOP waits for frames that are missing, in the loop's time.
-        self._deadline: float | None = None
-        self._is_done = False
+        # After the last STOP, the connection is closed while what still comes is taken and told of.
+        self._closing: asyncio.Task[None] | None = None
+        self._limit = asyncio.timeout(None)
 
     async def run(self) -> None:
         """Return when STOP came, and the connection is closed, or when it is gone. Cancelling is safe."""
         try:
-            while not self._is_done:
-                await self._take_next()
+            async with self._limit:
+                while (data := await self._socket.receive()) is not None:
+                    await self._take(data)
+                if self._closing is not None:
+                    await self._closing
+        except TimeoutError:
+            if not self._limit.expired():
+                raise
         finally:
             self._leave()
-        await self._socket.close()
 
-    async def _take_next(self) -> None:
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                data = await self._socket.receive()
-        except TimeoutError:
-            self._end_stopping()
-            return
+    async def _take(self, data: str | bytes) -> None:
         taken = self._socket.log.taken
-        if data is None or taken is None:
-            self._is_done = True
+        if taken is None:
             return
         try:
-            await self._take(data, taken)
+            if isinstance(data, bytes):
+                await self._take_audio(data, taken)
+            else:
+                await self._take_text(taken)
         except Exception as error:  # of ours: the stream is worth more
-            self._fail(f"{type(error).__name__}: {error}", taken)
+            self._fail(describe(error), taken)
 
-    async def _take(self, data: str | bytes, taken: ReceivedMessage) -> None:
-        if isinstance(data, bytes):
-            await self._take_audio(data, taken)
-            return
-        if taken.message.problem is not None:
-            self._fail(taken.message.problem, taken)
-        match taken.message.type:
-            case "START":
-                self._start(taken)
-            case "FRAME":
-                self._miss_audio()
-                self._header = taken
-            case "STOP":
-                self._stop(taken)
-            # Others, such as pings, have their row and need no answer.
+    async def _take_text(self, taken: ReceivedMessage) -> None:
+        message = taken.message
+        if message.problem is not None:
+            self._fail(message.problem, taken)
+        if message.audio_follows:
+            self._miss_audio()
+            self._header = taken
+        elif message.type == "START":
+            await self._start(taken)
+        elif message.type == "STOP":
+            await self._stop(taken)
+        # Others, such as pings, have their row and need no answer.
 
     # -- START --------------------------------------------------------------------------------------
 
-    def _start(self, taken: ReceivedMessage) -> None:
-        id = taken.message.recording_id
-        if id is None:
-            self._fail("START without a RECORDING_ID of digits", taken)
-        elif id in self._mine:
-            self._mine[id].note("START came twice")
-        elif self._may_begin(id, taken):
-            self._begin(id, taken)
-
-    def _may_begin(self, id: int, taken: ReceivedMessage) -> bool:
-        if id in self._ended:
-            self._fail(f"{taken.message.type} after STOP", taken)
-        elif len(self._mine) + len(self._ended) >= MAX_RECORDINGS:
-            self._fail(f"more than {MAX_RECORDINGS} recordings on one connection", taken)
-        else:
-            return True
-        return False
-
-    def _begin(self, id: int, taken: ReceivedMessage, first: int = 1) -> Recording:
+    async def _start(self, taken: ReceivedMessage) -> None:
         message = taken.message
-        recording = self._recordings.begin(id, self._socket.log.id, message.fields, taken.received, first)
-        self._mine[id], self._newest = recording, id
-        return recording
+        if message.recording_id is None:
+            self._fail("START without a RECORDING_ID", taken)
+            return
+        stream = self._mine.get(message.recording_id)
+        if stream is None:
+            stream = await self._begin(message.recording_id, taken)
+        elif stream.recording.fields:
+            stream.log.note("START came twice")
+            return
+        if stream is not None:
+            stream.describe(message.fields)
+            await self._ask_again(stream)
+
+    async def _begin(self, id: int, taken: ReceivedMessage, first: int = 1) -> Stream | None:
+        if self._closing is not None or id in self._ended:
+            self._fail(f"{taken.message.type} after STOP", taken)
+            return None
+        if len(self._mine) + len(self._ended) >= MAX_RECORDINGS:
+            self._fail(f"more than {MAX_RECORDINGS} recordings on one connection", taken)
+            return None
+        stream = await self._recordings.begin(id, self, self._connection_id, taken.received, first)
+        if stream is None:
+            self._fail("the recorder is closed", taken)
+            return None
+        self._mine[id], self._newest = stream, id
+        return stream
+
+    @property
+    def _connection_id(self) -> int | None:
+        return self._socket.log.id or None
 
     # -- FRAME --------------------------------------------------------------------------------------
 
@@ -117,59 +128,66 @@ class Session:
         if header is None:
             self._fail(f"{len(audio)} bytes without a FRAME header before them: not taken", taken)
             return
-        recording = self._recording_of(header)
-        if recording is None:
+        stream = await self._stream_of(header)
+        if stream is None:
             return
-        self._check_audio(audio, header, recording)
-        missing = recording.take(self._client_frame(audio, taken, header, recording))
-        if missing:
-            # The client keeps its last frames, and sends these again.
-            await self._socket.send(json.dumps({"MESSAGE_TYPE": "ACK", "MISSING_FRAMES": missing}))
-        if recording.id in self._stopping and not recording.missing:
-            self._end(recording)
-        # A client that sends faster than the engine analyses is slowed down.
-        await recording.room()
+        self._check_audio(audio, header, stream.recording.id)
+        stream.take(self._client_frame(audio, taken, header, stream))
+        await self._ask_again(stream)
+        if stream.owner is self:
+            # A client that sends faster than the engine analyses is slowed down.
+            await stream.room()
 
-    def _recording_of(self, header: ReceivedMessage) -> Recording | None:
+    async def _stream_of(self, header: ReceivedMessage) -> Stream | None:
         """Return the recording of a frame; without START it begins with the frame."""
         id = header.message.recording_id
         if id is None:
             id = self._newest
         if id is None:
-            self._fail("FRAME without a RECORDING_ID, before START: its audio isn't taken", header)
+            self._fail("FRAME without a RECORDING_ID, before START: not taken", header)
             return None
-        recording = self._mine.get(id)
-        if recording is not None:
-            return recording
-        if not self._may_begin(id, header):
+        if id in self._mine:
+            return self._mine[id]
+        if self._recordings.is_finishing(id):
+            self._fail("FRAME after STOP: not taken", header)
             return None
-        if not self._recordings.is_running(id):
-            self._fail("FRAME before START: the recording begins with it", header)
+        is_new = not self._recordings.is_running(id)
         number = header.message.frame_no
-        return self._begin(id, header, 1 if number is None else number)
+        stream = await self._begin(id, header, 1 if number is None else number)
+        if stream is not None and is_new:
+            self._fail("FRAME before START: the recording begins with it", header)
+        return stream
 
-    def _check_audio(self, audio: bytes, header: ReceivedMessage, recording: Recording) -> None:
+    def _check_audio(self, audio: bytes, header: ReceivedMessage, id: int) -> None:
         announced = header.message.fields.get("BYTES_LEN")
         if not audio:
-            self._fail("no audio in it", header, recording)
-        elif len(audio) % recording.sample_bytes:
-            self._fail(f"{len(audio)} bytes aren't a whole number of samples", header, recording)
+            self._fail("no audio in it", header, id)
+        elif len(audio) % self._sample_bytes:
+            self._fail(f"{len(audio)} bytes aren't a whole number of samples", header, id)
         if isinstance(announced, int) and announced != len(audio):
-            self._fail(f"BYTES_LEN is {announced}, but {len(audio)} bytes came", header, recording)
+            self._fail(f"BYTES_LEN is {announced}, but {len(audio)} bytes came", header, id)
 
     def _client_frame(
-        self, audio: bytes, taken: ReceivedMessage, header: ReceivedMessage, recording: Recording
+        self, audio: bytes, taken: ReceivedMessage, header: ReceivedMessage, stream: Stream
     ) -> ClientFrame:
-        number = header.message.frame_no
-        if number is None:
-            number = recording.next_number
-        if header.message.frame_no is None or header.message.recording_id is None:
+        message = header.message
+        number = stream.next_number if message.frame_no is None else message.frame_no
+        if message.frame_no is None or message.recording_id is None:
             # The client left it to us: the row of the message is to say it, too.
-            self._socket.log.log.offer(
-                WEBSOCKET_MESSAGE,
-                {"message_id": taken.id, "recording_id": recording.id, "audio_frame_no": number},
-            )
-        return ClientFrame(number, audio, taken.received, now(), self._socket.log.id)
+            self._log_message(taken, stream.recording.id, number)
+        return ClientFrame(number, audio, taken.received, self._connection_id)
+
+    async def _ask_again(self, stream: Stream) -> None:
+        """Ask for frames that are missing, once on a connection: the client keeps its last ones."""
+        id = stream.recording.id
+        missing = [number for number in stream.missing if number > self._asked.get(id, -1)]
+        if not missing:
+            return
+        self._asked[id] = missing[-1]
+        ack: dict[str, object] = {"MESSAGE_TYPE": "ACK", "MISSING_FRAMES": missing}
+        if len(self._mine) > 1:
+            ack["RECORDING_ID"] = str(id)
+        await self._socket.send(json.dumps(ack))
 
     def _miss_audio(self) -> None:
         """Log that the audio of a header never came."""
@@ -179,58 +197,68 @@ class Session:
 
     # -- STOP, and other ends -----------------------------------------------------------------------
 
-    def _stop(self, taken: ReceivedMessage) -> None:
-        self._miss_audio()
+    async def _stop(self, taken: ReceivedMessage) -> None:
         id = taken.message.recording_id
         if id is None:
             id = self._newest
-        recording = self._mine.get(id) if id is not None else None
-        if recording is None:
-            self._fail("STOP of a recording that doesn't run on this connection", taken)
-            self._is_done = not self._mine
-        elif id not in self._stopping:
-            self._stopping[recording.id] = taken.received
-            if recording.missing:
-                # The client was asked for them, and may still send them.
-                self._deadline = asyncio.get_running_loop().time() + self._recordings.patience
-            else:
-                self._end(recording)
+        stream = self._mine.get(id) if id is not None else None
+        if stream is None and id is not None and self._recordings.is_running(id):
+            # All that its client had to say after it lost the connection.
+            stream = await self._begin(id, taken)
+        if stream is not None:
+            stream.stop(taken.received)
+            return
+        self._fail("STOP of a recording that doesn't run", taken)
+        self._close_if_done()
 
-    def _end_stopping(self) -> None:
-        """End recordings for which STOP came, whatever is missing."""
-        for id in list(self._stopping):
-            self._end(self._mine[id])
+    def recording_ended(self, id: int) -> None:
+        """Hear that a recording takes no more audio."""
+        self._mine.pop(id, None)
+        self._ended.add(id)
+        self._close_if_done()
 
-    def _end(self, recording: Recording) -> None:
-        del self._mine[recording.id]
-        self._ended.add(recording.id)
-        self._recordings.end(recording, self._stopping.pop(recording.id))
-        if not self._stopping:
-            self._deadline = None
-        self._is_done = not self._mine
+    def recording_moved(self, id: int) -> None:
+        """Hear that a recording goes on with another connection."""
+        self._mine.pop(id, None)
+
+    def _close_if_done(self) -> None:
+        if not self._mine and self._closing is None:
+            self._closing = asyncio.create_task(self._socket.close(), name="close-recorder")
+            self._limit.reschedule(asyncio.get_running_loop().time() + CLOSE_TIMEOUT)
 
     def _leave(self) -> None:
         """The connection is over: let go of recordings that aren't."""
         self._miss_audio()
-        self._end_stopping()
-        for recording in self._mine.values():
-            if recording.connection_id != self._socket.log.id:
-                continue  # its client came back on another connection
-            if self._socket.is_lost:
-                self._recordings.wait_for_client(recording)
+        for stream in list(self._mine.values()):
+            if self._socket.is_lost and stream.stopped is None:
+                self._recordings.wait_for_client(stream)
             else:
-                recording.note("connection closed before STOP")
-                self._recordings.end(recording, None)
+                stream.owner = None
+                why = "connection closed before STOP" if stream.stopped is None else None
+                self._recordings.end(stream, why)
+        self._mine.clear()
+        if self._closing is not None:
+            self._closing.cancel()
 
-    def _fail(self, problem: str, about: ReceivedMessage, recording: Recording | None = None) -> None:
+    # -- rows ---------------------------------------------------------------------------------------
+
+    def _log_message(self, message: ReceivedMessage, recording_id: int, frame_no: int) -> None:
+        """Fill in what a message didn't say itself."""
+        self._socket.log.log.offer(
+            WEBSOCKET_MESSAGE,
+            {"message_id": message.id, "recording_id": recording_id, "audio_frame_no": frame_no},
+        )
+
+    def _fail(self, problem: str, about: ReceivedMessage, recording_id: int | None = None) -> None:
         """Log what is wrong with a message."""
         message = about.message
         self._socket.log.log.offer(
             FUNCTION_ERROR,
             {
-                "python_function_name": "Recorder",
+                "python_function_name": RECORDER.function,
+                "python_file_name": RECORDER.file,
                 "error_message_text": f"message {about.id}, {message.type}: {problem}",
-                "recording_id": recording.id if recording else message.recording_id,
+                "recording_id": recording_id or message.recording_id,
                 "audio_frame_no": message.frame_no,
             },
         )

@@ -7,14 +7,15 @@ from typing import Any, Protocol, TypeAlias
 
 from .connections import ConnectionLog
 
-__all__ = ["AsgiSocket", "Receive", "Scope", "Send", "Socket"]
+__all__ = ["GOODBYES", "AsgiSocket", "Receive", "Scope", "Send", "Socket"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-# How a connection ends that nobody closed (RFC 6455, section 7.1.5).
-ABNORMAL_CLOSURE = 1006
+# The codes with which a client closes a connection for good (RFC 6455, section 7.4.1). Of a lost one,
+# some servers say 1006, and some 1005, as of one that is closed without a code.
+GOODBYES = frozenset({1000, 1001})
 
 
 class Socket(Protocol):
@@ -23,7 +24,7 @@ class Socket(Protocol):
 
     Attributes:
         log: Its log; ``log.taken`` is the message that was received last.
-        is_lost: Whether it ended without anybody closing it.
+        is_lost: Whether it ended without its client saying goodbye: it may come back with another one.
 
     """
 
@@ -44,6 +45,8 @@ class AsgiSocket:
     """
     A websocket of an ASGI server (https://asgi.readthedocs.io/en/latest/specs/www.html#websocket).
 
+    It is accepted with the first call of :meth:`receive`, unless the application has done that.
+
     Raises:
         TypeError: If it isn't logged.
 
@@ -61,17 +64,15 @@ class AsgiSocket:
         self._is_open = True
         self._receive, self._send = receive, send
 
-    async def accept(self) -> None:
-        """Accept the connection."""
-        await self._receive()  # websocket.connect
-        await self._send({"type": "websocket.accept"})
-
     async def receive(self) -> str | bytes | None:
         """Return the next message; :obj:`None` at the end. Cancelling is safe."""
         event = await self._receive()
+        if event["type"] == "websocket.connect":
+            await self._try_send({"type": "websocket.accept"})
+            event = await self._receive()
         if event["type"] == "websocket.disconnect":
             self._is_open = False
-            self.is_lost = event.get("code") == ABNORMAL_CLOSURE
+            self.is_lost = event.get("code") not in GOODBYES
             return None
         text = event.get("text")
         return text if text is not None else bytes(event["bytes"])

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 from websockets.asyncio.server import Server
 from websockets.asyncio.server import ServerConnection as ServerConnection
 from websockets.exceptions import ConnectionClosed, PayloadTooBig
-from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
+from websockets.frames import DATA_OPCODES, CloseCode, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN, Event
 from websockets.server import ServerProtocol
-from websockets.typing import BytesLike
 
 from ..context import bind_for_good
 from ..enginelog import EngineLog
-from ..messages import MAX_READ_BYTES, Message, MessageReader, read_message
+from ..messages import MessageReader, read_message
 from ..peers import TrustedProxies
-from .connections import ConnectionLog, ReceivedMessage, now
+from .connections import ConnectionLog, said
+from .incoming import IncomingMessages
 
 __all__ = ["WebsocketsSocket", "server_connection"]
 
@@ -31,7 +29,7 @@ def server_connection(
     *,
     read_message: MessageReader = read_message,
     trusted_proxies: Iterable[str] = (),
-) -> Callable[..., LoggedConnection]:
+) -> type[LoggedConnection]:
     """
     Return what makes a server log its connections and messages; its handler stays as it is.
 
@@ -63,12 +61,12 @@ def server_connection(
     """
     proxies = TrustedProxies(trusted_proxies)
 
-    def create(protocol: ServerProtocol, server: Server, **settings: Any) -> LoggedConnection:
-        return LoggedConnection(
-            protocol, server, enginelog=ConnectionLog(log, read_message, proxies), **settings
-        )
+    class Connection(LoggedConnection):
+        def __init__(self, protocol: ServerProtocol, server: Server, **settings: Any) -> None:
+            connection_log = ConnectionLog(log, read_message, proxies)
+            super().__init__(protocol, server, enginelog=connection_log, **settings)
 
-    return create
+    return Connection
 
 
 class LoggedConnection(ServerConnection):
@@ -85,131 +83,117 @@ class LoggedConnection(ServerConnection):
     ) -> None:
         super().__init__(protocol, server, **settings)
         self.enginelog = enginelog
-        # The message of which not all frames have come.
-        self._incoming: _Incoming | None = None
-        # Messages that are complete and not yet taken, in order.
-        self._arrived: deque[ReceivedMessage] = deque()
+        self._messages = IncomingMessages(enginelog)
 
-    # What follows calls the method of websockets first, and never waits in between: neither the order of
-    # things, nor where a task may be cancelled, changes.
+    # Each of these calls the method of websockets, and looks at what came of it. Nothing waits in between:
+    # neither the order of things, nor where a task may be cancelled, changes.
 
     def connection_made(self, transport: Any) -> None:
         """Bind the connection for its handler, and begin."""
         # Before: the task of the handler, made in there, takes the context along.
-        bind_for_good(websocket_connection_id=self.enginelog.id)
+        if self.enginelog.id:
+            bind_for_good(websocket_connection_id=self.enginelog.id)
         super().connection_made(transport)
 
     async def handshake(self, *args: Any, **kwargs: Any) -> None:
         """Perform the opening handshake, and log that it led to a connection."""
         await super().handshake(*args, **kwargs)
-        if self.state is OPEN:
-            self.enginelog.accepted()
+        self._unnoticed(self._see_handshake)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in, and note when they came."""
+        self._messages.bytes_come()
+        super().data_received(data)
+        self._unnoticed(self._see_bytes)
 
     def process_event(self, event: Event) -> None:
         """Process an event, and log the request, message or end that it is."""
         super().process_event(event)
-        if isinstance(event, Request):
-            if "websocket" in event.headers.get("Upgrade", "").lower():  # else it is plain HTTP
-                self.enginelog.requested(self.remote_address, event.headers.raw_items())
-        elif isinstance(event, Frame):
-            if event.opcode in DATA_OPCODES:
-                self._data_arrived(event)
-            elif event.opcode is Opcode.CLOSE:
-                self.enginelog.disconnected()
+        self._unnoticed(self._see_event, event)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, and log that."""
         super().connection_lost(exc)
-        self._log_the_end()
+        self._unnoticed(self._see_end)
 
     async def recv(self, decode: bool | None = None) -> Any:
         """Receive the next message, and log that the engine took it."""
-        data = await super().recv(decode)
-        self._took()
+        try:
+            data = await super().recv(decode)
+        except BaseException:
+            self._unnoticed(self._see_what_is_left)
+            raise
+        self._unnoticed(self._messages.took_next)
         return data
 
     async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Any]:
         """Receive the next message frame by frame, and log when the engine took the first."""
-        started = None
-        try:
-            async for part in super().recv_streaming(decode):
-                started = started or now()
-                yield part
-        finally:
-            if started is not None:
-                self._took(started)
+        is_first = True
+        async for part in super().recv_streaming(decode):
+            if is_first:
+                self._unnoticed(self._messages.began_next)
+            is_first = False
+            yield part
 
     # -- what of that is logged ---------------------------------------------------------------------
 
-    def _data_arrived(self, frame: Frame) -> None:
-        incoming = self._incoming or _Incoming(frame.opcode is Opcode.TEXT)
-        incoming.add(frame)
-        if not frame.fin:
-            self._incoming = incoming
+    def _unnoticed(self, see: Callable[..., None], *what: object) -> None:
+        """Look at what happened. A fault in here, or a websockets unknown to us, is no trouble for the engine."""
+        try:
+            see(*what)
+        except Exception as error:
+            message = f"connection {self.enginelog.id}: not logged: {said(error)}"
+            self.enginelog.log.tell("websockets event", message)
+
+    def _see_handshake(self) -> None:
+        if self.state is OPEN and self.enginelog.is_requested:
+            self.enginelog.accepted()
+
+    def _see_event(self, event: Any) -> None:
+        if isinstance(event, Request):
+            # A request for anything else is plain HTTP, and has no row.
+            if any("websocket" in value.lower() for value in event.headers.get_all("Upgrade")):
+                self.enginelog.requested(self.remote_address, event.headers.raw_items())
+        elif not self.enginelog.is_requested:
+            pass
+        elif event.opcode in DATA_OPCODES:
+            self._messages.frame_came(event.data, is_text=event.opcode is Opcode.TEXT, is_last=event.fin)
+        else:
+            self._messages.control_came()
+            if event.opcode is Opcode.CLOSE:
+                self.enginelog.disconnected()
+
+    def _see_bytes(self) -> None:
+        # What the parser has taken out of its buffer is whole: frames, or at least the head of one.
+        self._messages.bytes_came(is_midway=bool(self.protocol.reader.buffer))
+        if self.protocol.parser_exc is not None:
+            self._see_refusal()
+
+    def _see_refusal(self) -> None:
+        """Log at once, not when the client has gone, that nothing more is received."""
+        if isinstance(self.protocol.parser_exc, PayloadTooBig) and not self.enginelog.is_disconnected:
+            self._messages.refused()
+        self.enginelog.disconnected()
+
+    def _see_what_is_left(self) -> None:
+        # A message that can't be decoded is taken and doesn't come back. This is the place to see it.
+        self._messages.keep_last(sum(frame.fin for frame in self.recv_messages.frames.queue))
+
+    def _see_end(self) -> None:
+        if not self.enginelog.is_requested:
             return
-        self._incoming = None
-        data = incoming.data()
-        message = incoming.unread() if data is None else self.enginelog.read(data)
-        self._message_arrived(incoming, message)
-
-    def _message_arrived(self, incoming: _Incoming, message: Message) -> None:
-        arrived = self.enginelog.arrived(message, incoming.received, binary=not incoming.is_text)
-        self._arrived.append(arrived)
-
-    def _took(self, started: datetime | None = None) -> None:
-        # None is there if a streaming was given up before its message was complete.
-        if self._arrived:
-            self.enginelog.took(self._arrived.popleft(), started)
-
-    def _log_the_end(self) -> None:
-        reason = self.protocol.parser_exc or self.protocol.handshake_exc or self.connection_exc
-        if self._incoming is not None:
-            self._message_arrived(self._incoming, Message("INCOMPLETE"))
-        elif isinstance(reason, PayloadTooBig):
-            self._message_arrived(_Incoming(is_text=True), Message("TOO_BIG"))
-        if self.request is None or not self.enginelog.is_requested:
-            return
-        # A client that is gone is no error.
-        if reason is not None and not isinstance(reason, EOFError | OSError):
+        self._messages.ended()
+        reason = self.protocol.handshake_exc or self._fault()
+        if reason is not None:
             self.enginelog.failed("websockets.serve", reason)
         self.enginelog.disconnected()
         self.enginelog.closed()
 
-
-class _Incoming:
-    """A message as its frames come."""
-
-    __slots__ = ("_parts", "_size", "is_text", "received")
-
-    def __init__(self, is_text: bool) -> None:
-        self.is_text = is_text
-        self.received = now()
-        self._parts: list[BytesLike] = []
-        self._size = 0
-
-    def add(self, frame: Frame) -> None:
-        """Take a frame in. Of a long message nothing is kept: it isn't read."""
-        self._size += len(frame.data)
-        if self._size <= MAX_READ_BYTES:
-            self._parts.append(frame.data)
-        else:
-            self._parts.clear()
-
-    def data(self) -> str | bytes | None:
-        """Return the whole message; :obj:`None` if it is long, or text that isn't UTF-8."""
-        if self._size > MAX_READ_BYTES:
-            return None
-        data = b"".join(self._parts)
-        try:
-            return data.decode() if self.is_text else data
-        except UnicodeDecodeError:
-            return None
-
-    def unread(self) -> Message:
-        """Tell of a message that can't be read what it is nevertheless."""
-        if self._size <= MAX_READ_BYTES:
-            return Message("MALFORMED", problem="its text isn't UTF-8")
-        return Message("TEXT" if self.is_text else "BINARY")
+    def _fault(self) -> BaseException | None:
+        """Return what ended the connection; a client that is gone is no fault."""
+        # websockets called it recv_exc before version 17.
+        error = self.protocol.parser_exc or getattr(self, "connection_exc", getattr(self, "recv_exc", None))
+        return None if isinstance(error, EOFError | OSError) else error
 
 
 class WebsocketsSocket:

@@ -75,7 +75,7 @@ class Server:
             return [dict(row) for row in connection.execute(sql, parameters)]
 
     def table(self, name: str, order: str = "LOG_SEQ") -> list[dict[str, Any]]:
-        """Return all rows of one of the nine tables."""
+        """Return all rows of one of the tables."""
         return self.rows(f"SELECT * FROM ENGINE_DB_LOG_{name} ORDER BY {order}")
 
     def __enter__(self) -> Self:

@@ -50,6 +50,10 @@ def types_of(server: Server) -> list[str]:
     return [row["MESSAGE_TYPE"] for row in server.table("WEBSOCKET_MESSAGE", "MESSAGE_ID")]
 
 
+def errors_of(server: Server) -> list[str]:
+    return [row["ERROR_MESSAGE_TEXT"] for row in server.table("FUNCTION_ERROR")]
+
+
 def sizes_and_hashes(server: Server) -> dict[int, tuple[int, str]]:
     return {
         row["AUDIO_FRAME_NO"]: (row["AUDIO_FRAME_SIZE_BYTES"], row["AUDIO_FRAME_SHA256_HEX"])
@@ -102,15 +106,15 @@ class TestStream:
         server.stop()
 
         assert types_of(server) == [
-            *("ORPHAN_AUDIO", "TEXT", "PING", "START", "MALFORMED", "ORPHAN_AUDIO", "FRAME", "STOP")
+            *("BINARY", "TEXT", "PING", "START", "MALFORMED", "BINARY", "FRAME", "STOP")
         ]
-        [error] = server.table("FUNCTION_ERROR")
-        assert error["ERROR_MESSAGE_TEXT"].startswith("Malformed: not JSON")
-        assert "Traceback" in error["TRACEBACK_TEXT"]
+        orphan, malformed, _ = errors_of(server)
+        assert "19 bytes without a FRAME header" in orphan
+        assert "not JSON" in malformed
         [recording] = server.table("RECORDING_CONFIG")
         assert recording["TOTAL_BYTES_RECEIVED"] == 15_000
 
-    async def test_start_without_recording_is_malformed(self, server: Server) -> None:
+    async def test_start_without_recording(self, server: Server) -> None:
         """A START that doesn't say of what is logged as an error; START may come again."""
         async with opened(server) as websocket:
             await websocket.send('{"MESSAGE_TYPE":"START","RECORDING_ID":"mine"}')
@@ -119,7 +123,8 @@ class TestStream:
             await stop(websocket)
         server.stop()
 
-        assert types_of(server) == ["MALFORMED", "START", "START", "STOP"]
+        assert types_of(server) == ["START", "START", "START", "STOP"]
+        assert any("RECORDING_ID" in error for error in errors_of(server))
         [recording] = server.table("RECORDING_CONFIG")
         assert recording["RECORDING_ID"] == int(RECORDING)
         assert recording["TOTAL_BYTES_RECEIVED"] == 0
@@ -139,8 +144,9 @@ class TestStream:
         *_, header = server.table("WEBSOCKET_MESSAGE", "MESSAGE_ID")
         assert (header["MESSAGE_TYPE"], header["AUDIO_FRAME_NO"]) == ("FRAME", 2)
         assert header["DT_MESSAGE_PROCESS_STARTED"] is None
-        [frame] = server.table("SPLIT_100_MS_AUDIO_FRAME")
-        assert frame["DT_PROCESSING_END"] is not None
+        frames = server.table("SPLIT_100_MS_AUDIO_FRAME")
+        assert [frame["AUDIO_FRAME_SIZE_BYTES"] for frame in frames] == [8820, 15_000 - 8820]
+        assert all(frame["DT_PROCESSING_END"] is not None for frame in frames)
         [recording] = server.table("RECORDING_CONFIG")
         assert recording["DT_RECORDING_END"] is None
         [connection] = server.table("WEBSOCKET_CONNECTION")
@@ -208,7 +214,6 @@ class TestStream:
 
         _, *rest = types_of(server)
         assert rest == ["START", "FRAME", "STOP"]
-        assert server.table("FUNCTION_ERROR") == []
 
     async def test_message_too_large(self, server: Server) -> None:
         """More than 1 MiB at once closes the connection, which is logged; the server lives on."""
@@ -220,6 +225,8 @@ class TestStream:
 
         [connection] = server.table("WEBSOCKET_CONNECTION")
         assert connection["DT_CONNECTION_CLOSED"] is not None
+        assert types_of(server) == ["TOO_BIG"]
+        assert "PayloadTooBig" in errors_of(server)[0]
 
     def test_two_clients_at_once(self, server: Server) -> None:
         """Each has its own connection, recording and frames."""
@@ -266,7 +273,7 @@ class TestEnding:
         async with opened(server) as websocket:
             await send(websocket, "START")
             await send_frame(websocket, 1, audio_of(1))
-            wait_until(lambda: server.accepted() > 15)
+            wait_until(lambda: server.accepted() > 10)
             server.process.send_signal(number)
             with pytest.raises(ConnectionClosed, match="1001"):
                 await websocket.recv()
@@ -299,11 +306,11 @@ class TestEnding:
                 await send(websocket, "START")
                 for number in range(1, 21):
                     await send_frame(websocket, number, audio_of(number))
-                # One for the process, two for the connection, four for START; for each client frame its
-                # message twice, its function twice, itself; for each 100 ms frame itself twice
-                # and its function twice.
+                # One for the process, two for the connection, three for START; for each client frame its
+                # message three times, and itself; for each 100 ms frame itself twice and its
+                # function twice.
                 frames = 20 * 15_000 // 8820
-                await asyncio.to_thread(wait_until, lambda: server.accepted() >= 7 + 20 * 5 + frames * 4)
+                await asyncio.to_thread(wait_until, lambda: server.accepted() >= 6 + 20 * 4 + frames * 4)
                 accepted = server.accepted()
                 server.kill()
         async with EngineLog(server.db):

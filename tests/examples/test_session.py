@@ -151,7 +151,6 @@ def test_recording_has_one_row_with_end_and_purge(session: Session) -> None:
     [row] = session.server.table("RECORDING_CONFIG")
 
     assert len(str(row["RECORDING_ID"])) == 18
-    assert row["COMPOSE_PLAY_OR_PRACTICE"] == "Play"
     assert row["AUDIO_STREAM_FILE_NAME"] == f"{row['RECORDING_ID']}.wav"
     assert (row["TOTAL_BYTES_RECEIVED"], row["TOTAL_SPLIT_100_MS_FRAMES_PRODUCED"]) == (431_832, 49)
     assert row["MAX_PRE_SPLIT_AUDIO_FRAME_NO_SPLIT"] == 28
@@ -187,7 +186,7 @@ def test_each_function_that_started_ended(session: Session) -> None:
 
     assert said.count("Start") == sum(text.startswith("End (") and text.endswith("s)") for text in said)
     assert len(said) == 2 * said.count("Start")
-    assert said.count("Start") > 28 + 49
+    assert said.count("Start") == 49
     assert session.server.table("FUNCTION_ERROR") == []
 
 
@@ -197,7 +196,7 @@ def test_process_has_one_row(session: Session) -> None:
 
     assert row["process_id"] == session.server.process.pid
     assert row["memory_usage_mb"] > 1
-    assert "heartbeat" in row["active_tasks"]
+    assert "enginelog-writer" in row["active_tasks"]
 
 
 def test_log_lost_nothing(session: Session) -> None:
