@@ -35,7 +35,8 @@ class Background:
         self._max_threads = threads
         self._jobs: _Jobs = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()
+        # Reentrant: while it is held, Python may throw something away that submits a job as it ends.
+        self._lock = threading.RLock()
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """

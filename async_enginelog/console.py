@@ -58,7 +58,8 @@ class Console:
         self.dropped = 0
         self._waiting = 0
         self._last_number = 0
-        self._lock = threading.Lock()
+        # Reentrant: while it is held, Python may throw something away that logs as it ends.
+        self._lock = threading.RLock()
         self._background = Background("enginelog-console")
         self._last_warnings: dict[str, float] = {}
 

@@ -481,7 +481,7 @@ class EngineLog:
 
     def offer(self, table: tables.Table, columns: dict[str, Any]) -> None:
         """
-        Do the same for a listener, and never raise: what watches must not disturb what it watches.
+        Do the same for what watches an engine, and never raise: it must not disturb what it watches.
 
         Args:
             table: One of :data:`~async_enginelog.tables.TABLES`.
@@ -490,10 +490,17 @@ class EngineLog:
         """
         try:
             self._accept_nowait(encoder_of(table), columns)
-        except LogClosed as error:
-            self.tell("offer", f"{table.name}: a listener's row isn't logged: {error}")
         except Exception as error:
-            self.tell(f"offer {table.name}", f"{table.name}: a listener's row isn't logged: {error!r}")
+            self._tell_refused(table, error)
+
+    def _tell_refused(self, table: tables.Table, error: Exception) -> None:
+        subject, reason = "offer", str(error)
+        if not isinstance(error, LogClosed):
+            subject, reason = f"offer {table.name}", repr(error)
+        try:
+            self.tell(subject, f"{table.name}: a row isn't logged: {reason}")
+        except Exception:  # noqa: S110  # at the limit of a recursion, or where there can be no more threads
+            pass
 
     def step(self, name: str) -> Step:
         """

@@ -131,7 +131,10 @@ _ENCODERS: dict[str, RowEncoder] = {}
 
 def encoder_of(table: Table) -> RowEncoder:
     """Return the encoder of ``table``: one for all logs, so that each shape is checked once."""
-    return _ENCODERS.setdefault(table.name, RowEncoder(table))
+    encoder = _ENCODERS.get(table.name)
+    if encoder is None:
+        encoder = _ENCODERS.setdefault(table.name, RowEncoder(table))
+    return encoder
 
 
 def plain_columns(table: Table, columns: Mapping[str, Any]) -> dict[str, Any]:

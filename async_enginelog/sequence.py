@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
@@ -70,9 +70,9 @@ class Reorderer(Generic[T]):
         return [number for number in range(self.next, self.highest) if number not in self._held]
 
     @property
-    def held(self) -> Collection[T]:
-        """The items that wait for others, in the order in which they came."""
-        return self._held.values()
+    def held(self) -> Mapping[int, T]:
+        """The items that wait for others, by number, in the order in which they came."""
+        return self._held
 
     def has_come(self, number: int) -> bool:
         """Tell whether an item of this number came; its gap may also be forgotten."""

@@ -116,6 +116,32 @@ def drop_lock(lock: FileLock, *, remove: bool) -> None:
             pass
 
 
+class _Lock:
+    """
+    A lock that refuses whom it would block for good.
+
+    While a thread holds it, Python may throw something away in that thread, which logs that it ends (a
+    generator, a task whose exception nobody saw). Such a row can't wait for the lock, and must not go in
+    between: it goes to the console.
+
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+
+    def __enter__(self) -> None:
+        me = threading.get_ident()
+        if self._holder == me:
+            raise SpoolUnusable("the spool is at work in the very thread that logs")
+        self._lock.acquire()
+        self._holder = me
+
+    def __exit__(self, *_: object) -> None:
+        self._holder = None
+        self._lock.release()
+
+
 class Spool:
     """
     Take rows in at one end and give them to the writer at the other.
@@ -165,7 +191,9 @@ class Spool:
         self._write = self._map.write
 
         # Guards all that follows, and the change of segments.
-        self._lock = threading.Lock()
+        self._lock = _Lock()
+        # For the counter alone: reentrant, as a row that is in the spool must be counted.
+        self._count_lock = threading.RLock()
         self._spares: deque[mmap.mmap] = deque()
         self._preparing = False
         self._retry_at = 0.0
@@ -203,7 +231,7 @@ class Spool:
             self._write(line)
         except ValueError:
             self._append_to_next_segment(line)
-        with self._lock:
+        with self._count_lock:
             self.appended_by_threads += 1
 
     def _append_to_next_segment(self, line: bytes) -> None:
@@ -218,13 +246,14 @@ class Spool:
             if not self._spares:
                 self._prepare_spare()
                 raise SpoolUnusable(self._reason())
+            spare = self._spares.popleft()
+            # Before others know of it, who may fill it.
+            spare.write(line)
             # Closing makes every write that still goes to the old segment fail, so that
             # it comes here; what was copied into it stays in its file.
             self._map.close()
-            self._map = self._spares.popleft()
-            self._write = self._map.write
+            self._map, self._write = spare, spare.write
             self._newest += 1
-            self._write(line)
             self._prepare_spare()
 
     def _reason(self) -> str:
@@ -248,8 +277,10 @@ class Spool:
     def _prepare(self) -> None:
         spare, fault = None, None
         try:
-            # The lock isn't held: segments change meanwhile, but the sum stays the same.
-            spare = self._create(self._newest + len(self._spares) + 1)
+            with self._lock:
+                number = self._newest + len(self._spares) + 1
+            # The lock isn't held any more: segments change meanwhile, but the sum stays the same.
+            spare = self._create(number)
         except OSError as error:
             fault = error
         with self._lock:
@@ -392,7 +423,7 @@ class Spool:
         The map is shared memory: a row of the child would land on top of the parent's.
 
         """
-        self._lock = threading.Lock()  # the parent's may have been held in the fork
+        self._lock = _Lock()  # the parent's may have been held in the fork
         self._closed = "this log was opened before a fork; open one in the child"
         self._closed_at = 0
         self._map.close()

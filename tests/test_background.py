@@ -1,4 +1,4 @@
-"""A daemon thread that does small jobs in order."""
+"""Daemon threads that do jobs, one after the other or side by side."""
 
 from __future__ import annotations
 
@@ -79,6 +79,72 @@ class TestSubmit:
         gate.opened.set()
         assert background.submit(lambda: done.append(2)).result(SOON) is None
         assert done == [2]
+
+
+class TestSeveral:
+    @pytest.fixture
+    def crew(self) -> Iterator[Background]:
+        """Up to three threads that have ended when the test has."""
+        crew = Background("enginelog-test", threads=3)
+        yield crew
+        crew.close(SOON)
+
+    def test_work_side_by_side(self, crew: Background) -> None:
+        """As many jobs as there may be threads are at work at once; a further one waits for its turn."""
+        gates = [Gate() for _ in range(4)]
+        futures = [crew.submit(gate) for gate in gates]
+        assert all(gate.reached.wait(SOON) for gate in gates[:3])
+        assert len(threads()) == 3
+        assert not gates[3].reached.is_set()
+        gates[1].opened.set()
+        assert gates[3].reached.wait(SOON)
+        for gate in gates:
+            gate.opened.set()
+        assert [future.result(SOON) for future in futures] == ["enginelog-test"] * 4
+
+    def test_close_waits_for_all(self, crew: Background) -> None:
+        """All jobs are done before close returns, and all threads have ended."""
+        done: list[int] = []
+        for number in range(100):
+            crew.submit(lambda number=number: done.append(number))  # type: ignore[misc]
+        crew.close(SOON)
+        assert sorted(done) == list(range(100))
+        assert threads() == []
+
+    def test_one_is_added_for_one_that_hangs(self, background: Background) -> None:
+        """An added thread takes up the jobs that wait; it starts at once, and ends with the others."""
+        gate = Gate()
+        background.submit(gate)
+        assert gate.reached.wait(SOON)
+        waiting = background.submit(lambda: "done")
+        background.add_thread()
+        assert waiting.result(SOON) == "done"
+        assert len(threads()) == 2
+        gate.opened.set()
+        background.close(SOON)
+        assert threads() == []
+
+    def test_make_do_with_those_there_are(self, crew: Background, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If the system gives no more threads, those that run do the jobs."""
+        crew.submit(int).result(SOON)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert crew.submit(lambda: 6 * 7).result(SOON) == 42
+        assert len(threads()) == 1
+
+    def test_none_is_an_error(self, crew: Background, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If it gives none at all, the caller is told, and the job isn't done later."""
+        done: list[int] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                crew.submit(lambda: done.append(1))
+        crew.submit(lambda: done.append(2)).result(SOON)
+        assert done == [2]
+
+
+def refuse(thread: threading.Thread) -> None:
+    """Do what Python does when the system gives no more threads."""
+    raise RuntimeError("can't start new thread")
 
 
 class TestClose:

@@ -35,7 +35,7 @@ RECORDING = 202508290514312002
 Call = Callable[[Any], Awaitable[None]]
 
 # One call of each log function, with its table.
-NINE: dict[str, tuple[str, dict[str, Any]]] = {
+CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "log_function_execution": ("ENGINE_DB_LOG_FUNCTIONS", {"python_function_name": "f"}),
     "log_function_error": ("ENGINE_DB_LOG_FUNCTION_ERROR", {"error_message_text": "boom"}),
     "log_audio_frame_metadata": (
@@ -54,18 +54,19 @@ NINE: dict[str, tuple[str, dict[str, Any]]] = {
     "log_websocket_message": ("ENGINE_DB_LOG_WEBSOCKET_MESSAGE", {"message_id": 1, "message_type": "START"}),
     "log_process_registry": ("ENGINE_DB_LOG_PROCESS_REGISTRY", {"process_id": 1, "memory_usage_mb": 1.5}),
     "log_steps": ("ENGINE_DB_LOG_STEPS", {"step_name": "resample"}),
+    "log_resource_usage": ("ENGINE_DB_LOG_RESOURCE_MONITOR", {"cpu_percent": 12.5, "thread_count": 52}),
 }
 
 
 class TestLogFunctions:
     def test_there_is_one_for_each_table(self) -> None:
-        """Each of the nine tables has its function."""
-        assert {table for table, _ in NINE.values()} == set(TABLES)
+        """Each table has its function."""
+        assert {table for table, _ in CALLS.values()} == set(TABLES)
 
-    @pytest.mark.parametrize("name", NINE)
+    @pytest.mark.parametrize("name", CALLS)
     async def test_method_writes_its_table(self, path: Path, query: Query, name: str) -> None:
         """A method of the log makes a row in its table, with what was given, run and sequence."""
-        table, columns = NINE[name]
+        table, columns = CALLS[name]
         async with EngineLog(path) as log:
             await getattr(log, name)(**columns)
             run = log.run_id
@@ -75,10 +76,10 @@ class TestLogFunctions:
         given = query(f"SELECT {', '.join(columns)} FROM {table}")[0]
         assert None not in given
 
-    @pytest.mark.parametrize("name", NINE)
+    @pytest.mark.parametrize("name", CALLS)
     async def test_function_uses_the_running_loops_log(self, path: Path, query: Query, name: str) -> None:
         """A function of the package does the same, without being handed the log."""
-        table, columns = NINE[name]
+        table, columns = CALLS[name]
         async with EngineLog(path):
             await getattr(async_enginelog, name)(**columns)
 

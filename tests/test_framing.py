@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_enginelog.framing import Frame, FrameCutter
+from async_enginelog.framing import PART_BYTES, Frame, FrameCutter, sha256_hex
 
 PIECES = st.lists(st.binary(max_size=50), max_size=20)
 
@@ -65,6 +65,34 @@ class TestFlush:
         list(cutter.feed(bytes(17)))
         assert cutter.flush() == Frame(2, 10, 10, b"\0")
         assert cutter.flush() is None
+
+
+class TestMilliseconds:
+    @pytest.mark.parametrize(
+        ("size", "milliseconds"), [(0, 0), (1, 0), (2, 1), (16, 10), (17, 10), (1600, 1000)]
+    )
+    def test_counts_whole_ones(self, size: int, milliseconds: int) -> None:
+        """What isn't a whole millisecond doesn't count."""
+        assert build_cutter().milliseconds(size) == milliseconds
+
+    def test_of_a_real_client_frame(self) -> None:
+        """A client's frame of 15,914 bytes lasts 180 ms, as the engine logged it."""
+        assert FrameCutter().milliseconds(15_914) == 180
+
+    @given(st.integers(0, 10**9))
+    def test_is_exact(self, size: int) -> None:
+        """Rounding is downwards, never more than a millisecond, however long the audio."""
+        assert 0 <= size / 1.6 - build_cutter().milliseconds(size) < 1 + 1e-6
+
+
+class TestSha256Hex:
+    @pytest.mark.parametrize(
+        "size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES, 8_820, 100_000]
+    )
+    def test_is_that_of_the_whole(self, size: int) -> None:
+        """Hashed in parts, it is the SHA-256 of all bytes."""
+        data = bytes(number % 251 for number in range(size))
+        assert sha256_hex(data) == sha256(data).hexdigest()
 
 
 def test_frame_has_a_fingerprint() -> None:

@@ -145,6 +145,7 @@ class Analysis(Generic[R]):
 
     async def finish(self) -> None:
         """Return when all frames are done; there must be no more. Cancelling leaves those that wait."""
+        self._room.set()  # nobody needs it any more, and those who wait needn't wait for the end
         for queue in self._queues:
             queue.put_nowait(None)
         await asyncio.gather(*self._tasks)

@@ -25,7 +25,8 @@ class ClientFrames:
     Give out the frames of a client in the order of their numbers.
 
     Every frame is given out once, unless it is the same as one that came before. None waits longer than
-    ``patience`` for those before it, while its client is there to send them.
+    ``patience`` for those before it, while its client is there to send them. A frame whose number can't be
+    right loses it, and is given out at once.
 
     Args:
         log: The rows of the recording.
@@ -49,8 +50,8 @@ class ClientFrames:
         self._take, self._complete = take, complete
         self._loop = asyncio.get_running_loop()
         self._frames: Reorderer[ClientFrame] = Reorderer(first if 0 <= first <= MAX_JUMP else 1)
-        # SHA-256 of the newest frames, by the number that the client gave them.
-        self._recognised: dict[int, str] = {}
+        # The newest frames: the number that the client gave them, and their SHA-256.
+        self._recognised: dict[tuple[int, str], None] = {}
         # Set while a frame waits for others and the client is there.
         self._timer: asyncio.TimerHandle | None = None
         # Since when the client is there, in the time of the loop; None while it is away.
@@ -76,21 +77,31 @@ class ClientFrames:
         self._attended_since = None
         self._stop_timer()
 
-    def put(self, frame: ClientFrame) -> None:
-        """Take a frame in."""
-        if self._recognised.get(frame.number) == frame.sha256_hex:
+    def put(self, number: int, frame: ClientFrame) -> None:
+        """Take a frame in, of this number as the client has it."""
+        if (number, frame.sha256_hex) in self._recognised:
             # A client that isn't sure sends a frame again. It must not be heard twice.
-            self._log.note("frame came twice, not cut again", frame.number)
+            self._log.note("frame came twice, not cut again", number)
             return
-        self._recognise(frame)
-        self._give_number(frame)
-        outcome = self._frames.put(frame.number, frame)
+        self._remember(number, frame)
+        doubt = self._doubt(number)
+        if doubt is None:
+            frame.number = number
+            self._put(number, frame)
+        else:
+            # Its audio is heard, whatever it says; it takes no other frame's place.
+            error = ValueError(f"client frame {number} {doubt}: cut in where it came")
+            self._log.fail(error, frame_no=number)
+            self._take(frame)
+
+    def _put(self, number: int, frame: ClientFrame) -> None:
+        outcome = self._frames.put(number, frame)
         if outcome.is_late:
-            self._log.note("frame came too late for its place, cut in where it came", frame.number)
+            self._log.note("frame came too late for its place, cut in where it came", number)
         if outcome.is_held:
             self._log.client_frame(frame)
         self._give_out(outcome)
-        if sum(len(held.audio) for held in self._frames.held) > MAX_HELD_BYTES:
+        if sum(len(held.audio) for held in self._frames.held.values()) > MAX_HELD_BYTES:
             self.give_up()
         self._watch()
 
@@ -98,23 +109,18 @@ class ClientFrames:
         """Wait for nothing any more: give out all that is held."""
         self._give_out(self._frames.give_up_before(self.highest))
 
-    def _recognise(self, frame: ClientFrame) -> None:
-        self._recognised.pop(frame.number, None)
-        self._recognised[frame.number] = frame.sha256_hex
+    def _remember(self, number: int, frame: ClientFrame) -> None:
+        self._recognised[number, frame.sha256_hex] = None
         if len(self._recognised) > MAX_RECOGNISED:
             del self._recognised[next(iter(self._recognised))]
 
-    def _give_number(self, frame: ClientFrame) -> None:
-        """Make a frame whose number can't be right the next one: its audio is heard, whatever it says."""
-        if not 0 <= frame.number <= self.highest + MAX_JUMP:
-            why = "has an absurd number"
-        elif self._frames.has_come(frame.number):
-            why = "came before, with other audio or long ago"
-        else:
-            return
-        said, frame.number = frame.number, self.highest + 1
-        error = ValueError(f"client frame {said} {why}; it is taken as {frame.number}")
-        self._log.fail(error, frame_no=frame.number)
+    def _doubt(self, number: int) -> str | None:
+        """Tell why a number can't be right."""
+        if not 0 <= number <= self.highest + MAX_JUMP:
+            return "has an absurd number"
+        if self._frames.has_come(number):
+            return "came before, with other audio or long ago"
+        return None
 
     def _give_out(self, outcome: Outcome[ClientFrame]) -> None:
         if outcome.lost:
@@ -128,12 +134,12 @@ class ClientFrames:
     def _watch(self) -> None:
         """See to it that no frame waits longer than is right."""
         self._stop_timer()
-        oldest = next(iter(self._frames.held), None)
-        if oldest is None:
+        if not self._frames.held:
             self._complete()
         elif self._attended_since is not None:
+            number, oldest = next(iter(self._frames.held.items()))
             when = max(oldest.arrived, self._attended_since) + self._patience
-            self._timer = self._loop.call_at(when, self._lose_patience, oldest.number)
+            self._timer = self._loop.call_at(when, self._lose_patience, number)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -30,7 +30,7 @@ class ClientFrame:
     A frame as the client cut it.
 
     Attributes:
-        number: Its FRAME_NO.
+        number: Its FRAME_NO; :obj:`None` if it has none of its own.
         audio: PCM, as much as it pleases the client.
         received: When its audio was there.
         paired: When it was taken, together with its header.
@@ -42,8 +42,8 @@ class ClientFrame:
 
     __slots__ = ("arrived", "audio", "connection_id", "number", "paired", "received", "sha256_hex")
 
-    def __init__(self, number: int, audio: bytes, received: datetime, connection_id: int | None) -> None:
-        self.number = number
+    def __init__(self, audio: bytes, received: datetime, connection_id: int | None) -> None:
+        self.number: int | None = None
         self.audio = audio
         self.received = received
         self.paired = now()

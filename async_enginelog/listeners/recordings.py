@@ -120,7 +120,7 @@ class Recordings:
 
     def end(self, stream: Stream, why: str | None = None) -> None:
         """
-        End a recording; harmless if it has ended.
+        End a recording.
 
         Args:
             stream: The recording.
@@ -128,8 +128,6 @@ class Recordings:
 
         """
         id = stream.recording.id
-        if self._running.get(id) is not stream:
-            return
         del self._running[id]
         self._stop_timer(id)
         if why is not None:

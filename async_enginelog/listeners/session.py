@@ -132,7 +132,7 @@ class Session:
         if stream is None:
             return
         self._check_audio(audio, header, stream.recording.id)
-        stream.take(self._client_frame(audio, taken, header, stream))
+        stream.take(self._number_of(header, stream), ClientFrame(audio, taken.received, self._connection_id))
         await self._ask_again(stream)
         if stream.owner is self:
             # A client that sends faster than the engine analyses is slowed down.
@@ -167,15 +167,14 @@ class Session:
         if isinstance(announced, int) and announced != len(audio):
             self._fail(f"BYTES_LEN is {announced}, but {len(audio)} bytes came", header, id)
 
-    def _client_frame(
-        self, audio: bytes, taken: ReceivedMessage, header: ReceivedMessage, stream: Stream
-    ) -> ClientFrame:
+    def _number_of(self, header: ReceivedMessage, stream: Stream) -> int:
+        """Return the number of a client's frame; one that doesn't say it is the next."""
         message = header.message
         number = stream.next_number if message.frame_no is None else message.frame_no
         if message.frame_no is None or message.recording_id is None:
             # The client left it to us: the row of the message is to say it, too.
-            self._log_message(taken, stream.recording.id, number)
-        return ClientFrame(number, audio, taken.received, self._connection_id)
+            self._log_message(header, stream.recording.id, number)
+        return number
 
     async def _ask_again(self, stream: Stream) -> None:
         """Ask for frames that are missing, once on a connection: the client keeps its last ones."""

@@ -159,9 +159,9 @@ class Stream:
         """The client frames that others wait for."""
         return self._client_frames.missing
 
-    def take(self, frame: ClientFrame) -> None:
-        """Take a frame of the client; never waits."""
-        self._client_frames.put(frame)
+    def take(self, number: int, frame: ClientFrame) -> None:
+        """Take a frame of the client, of this number; never waits."""
+        self._client_frames.put(number, frame)
 
     async def room(self) -> None:
         """Return when the analysers aren't too far behind. Cancelling is safe."""

@@ -138,7 +138,7 @@ class LoggedConnection(ServerConnection):
     # -- what of that is logged ---------------------------------------------------------------------
 
     def _unnoticed(self, see: Callable[..., None], *what: object) -> None:
-        """Look at what happened. A fault in here, or a websockets unknown to us, is no trouble for the engine."""
+        """Look at what happened; a fault in that, or an unknown websockets, is no trouble for the engine."""
         try:
             see(*what)
         except Exception as error:
@@ -166,7 +166,7 @@ class LoggedConnection(ServerConnection):
     def _see_bytes(self) -> None:
         # What the parser has taken out of its buffer is whole: frames, or at least the head of one.
         self._messages.bytes_came(is_midway=bool(self.protocol.reader.buffer))
-        if self.protocol.parser_exc is not None:
+        if self.protocol.parser_exc is not None and self.enginelog.is_requested:
             self._see_refusal()
 
     def _see_refusal(self) -> None:

@@ -1,4 +1,4 @@
-"""What docs/listeners.md says is so: its changes do what it says, its example prints what it shows."""
+"""What the documents say of listeners is so: changes do what they say, engines run, examples print what is shown."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from ..conftest import Query
+from ..examples.running import TRACE, run_example
 from ..test_documents import CHECKOUT, Block, blocks_of
 
 BLOCKS = blocks_of((CHECKOUT / "docs" / "listeners.md").read_text("utf-8"))
@@ -23,6 +24,14 @@ DIFFS = [block for block in BLOCKS if block.marks == ["diff"]]
 SERVER, FASTAPI, ANY_OTHER = DIFFS
 [EXAMPLE] = [block for block in BLOCKS if block.marks == ["python"]]
 [PRINTED] = [block for block in BLOCKS if not block.marks]
+
+# The engines that README and docs/recorder.md show; they serve for ever.
+ENGINES = [
+    pytest.param(block, id=document)
+    for document in ("README.md", "docs/recorder.md")
+    for block in blocks_of((CHECKOUT / document).read_text("utf-8"))
+    if block.marks == ["python", "no-run"]
+]
 
 START = '{"MESSAGE_TYPE":"START","RECORDING_ID":"202508290514312002"}'
 PATIENCE = 30.0
@@ -49,7 +58,7 @@ def free_port() -> int:
 @contextmanager
 def running(text: str, port: int, folder: Path) -> Iterator[None]:
     """Run a program that serves for ever."""
-    (folder / "app.py").write_text(text.replace("8765", str(port)), "utf-8")
+    (folder / "app.py").write_text(text.replace("8765", str(port)).replace("7070", str(port)), "utf-8")
     asgi = ["-m", "uvicorn", "app:app", "--host", "localhost", "--port", str(port)]
     process = subprocess.Popen(
         [sys.executable, *(["app.py"] if "asyncio.run(" in text else asgi)],
@@ -129,3 +138,27 @@ def test_example_prints_what_is_shown(tmp_path: Path) -> None:
     )
     assert done.stdout == PRINTED.text
     assert "read_message failed" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_engine_records(tmp_path: Path, path: Path, query: Query, engine: Block) -> None:
+    """The engine takes the recorded session; connection, messages, recording and frames are logged."""
+    port = free_port()
+    with running(engine.text, port, tmp_path):
+        await stream_session(port)
+        await until_closed(query)
+
+    [(size_bytes, frames)] = query(
+        "SELECT TOTAL_BYTES_RECEIVED, TOTAL_SPLIT_100_MS_FRAMES_PRODUCED FROM ENGINE_DB_LOG_RECORDING_CONFIG"
+    )
+    assert (size_bytes, frames) == (431_832, 49)
+    assert query("SELECT count(*) FROM ENGINE_DB_LOG_WEBSOCKET_MESSAGE") == [(30,)]
+
+
+async def stream_session(port: int) -> None:
+    """Stream the recorded session, as soon as the server is there."""
+    deadline = time.monotonic() + PATIENCE
+    options = ["--host", "localhost", "--port", str(port), "--trace", TRACE, "--speed", "50"]
+    while (await asyncio.to_thread(run_example, "client.py", *options)).returncode:
+        assert time.monotonic() < deadline, "the session can't be streamed"
+        await asyncio.sleep(0.1)

@@ -234,7 +234,7 @@ class TestTrouble:
         async with Heartbeat(log, NEVER):
 
             async def told() -> bool:
-                return "ENGINE_DB_LOG_PROCESS_REGISTRY: a listener's row isn't logged" in caplog.text
+                return "ENGINE_DB_LOG_PROCESS_REGISTRY: a row isn't logged" in caplog.text
 
             await until(told)
 
