@@ -15,6 +15,7 @@ __all__ = [
     "log_pre_split_audio_frame",
     "log_process_registry",
     "log_recording_config",
+    "log_resource_usage",
     "log_row",
     "log_steps",
     "log_websocket_connection",
@@ -65,6 +66,11 @@ async def log_process_registry(**columns: Unpack[rows.ProcessRegistry]) -> None:
 async def log_steps(**columns: Unpack[rows.Step]) -> None:
     """Do what :meth:`EngineLog.log_steps` does, with the running loop's log."""
     await current_log().log_steps(**columns)
+
+
+async def log_resource_usage(**columns: Unpack[rows.ResourceUsage]) -> None:
+    """Do what :meth:`EngineLog.log_resource_usage` does, with the running loop's log."""
+    await current_log().log_resource_usage(**columns)
 
 
 async def log_row(table: str, columns: Mapping[str, object]) -> None:

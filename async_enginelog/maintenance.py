@@ -38,12 +38,14 @@ class Maintenance(Database):
 
     async def truncate(self) -> int:
         """
-        Delete all rows of the nine tables, in one transaction, and return how many there were.
+        Delete all rows of the log, in one transaction, and return how many there were.
 
         The runs stay, with the LOG_SEQ they gave: it never goes back.
 
         """
         await self.execute("UPDATE ENGINE_LOG_RUN SET ROWS_STORED = 0")
+        # Old files may be imported again.
+        await self.execute("DELETE FROM ENGINE_LOG_IMPORT")
         before = self.total_changes
         for table in TABLES:
             await self.execute(f"DELETE FROM {table}")  # noqa: S608

@@ -208,8 +208,12 @@ async def schema_of(database: Database) -> Schema:
         "JOIN pragma_index_info(list.name) AS info "
         "WHERE entry.type = 'table' ORDER BY list.name, info.seqno"
     )
+    # By their text: the columns of a view whose table is gone can't be asked for.
+    views = await database.fetch(
+        "SELECT 'view ' || name, 'its text', sql FROM sqlite_schema WHERE type = 'view' ORDER BY name"
+    )
     schema: Schema = {}
-    for name, *rest in (*columns, *indexes):
+    for name, *rest in (*columns, *indexes, *views):
         schema.setdefault(name, []).append(tuple(rest))
     return schema
 

@@ -21,6 +21,7 @@ __all__ = [
     "PreSplitAudioFrame",
     "ProcessRegistry",
     "RecordingConfig",
+    "ResourceUsage",
     "Step",
     "WebsocketConnection",
     "WebsocketMessage",
@@ -222,3 +223,16 @@ class Step(TypedDict, total=False):
     frame_no: Number
     dt_step_called: Time
     step_id: Number
+
+
+class ResourceUsage(TypedDict, total=False):
+    """How busy the machine is: CPU, memory (%), bytes its disks moved, threads of the process, free GiB."""
+
+    id: Id
+    dt_measurement: Time
+    cpu_percent: Real
+    memory_percent: Real
+    disk_io_total_bytes: Number
+    thread_count: Number
+    memory_available_gb: Real
+    dt_added: Time

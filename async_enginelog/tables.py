@@ -119,6 +119,7 @@ PROCESS_REGISTRY = _table(
     key=("process_id",),
 )
 STEPS = _table("ENGINE_DB_LOG_STEPS", rows.Step, stamp="dt_step_called")
+RESOURCE_MONITOR = _table("ENGINE_DB_LOG_RESOURCE_MONITOR", rows.ResourceUsage, stamp="dt_measurement")
 
 TABLES = {
     table.name: table
@@ -132,6 +133,7 @@ TABLES = {
         WEBSOCKET_MESSAGE,
         PROCESS_REGISTRY,
         STEPS,
+        RESOURCE_MONITOR,
     )
 }
 

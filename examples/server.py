@@ -72,7 +72,7 @@ async def echo(websocket: ServerConnection) -> None:
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Serve until a signal says to stop. Leaving the blocks ends connections, then recordings, then the log."""
+    """Serve until a signal says to stop. Leaving the blocks ends connections, recordings, then the log."""
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with (

@@ -21,7 +21,7 @@ from async_enginelog.tables import Column, Kind, Table
 settings.register_profile("enginelog", deadline=None)
 settings.load_profile("enginelog")
 
-# For properties that are looked at for each of the nine tables.
+# For properties that are looked at for each of the tables.
 few = settings(max_examples=30)
 
 ADDED = "2026-01-31 12:00:00.000001"

@@ -14,16 +14,27 @@ PACKAGE = Path(async_enginelog.__file__).parent
 # A module imports from the rooms below its own, never from beside or above. `listeners` and `cli`
 # are folders: their modules may import each other. Give a new module a room here.
 ROOMS = [
-    {"background", "context", "errors", "framing", "handover", "messages", "peers", "resources", "sequence"},
-    {"arguments", "places", "rows", "values", "version"},
+    {
+        "background",
+        "context",
+        "errors",
+        "framing",
+        "handover",
+        "messages",
+        "peers",
+        "resources",
+        "sequence",
+        "wallclock",
+    },
+    {"arguments", "places", "rows", "tally", "values", "version"},
     {"console", "migrations", "segments", "tables"},
-    {"failures", "lines", "spool"},
-    {"batch", "bridge", "leftovers", "steps"},
-    {"connection"},
-    {"database"},
+    {"failures", "legacy", "lines", "odbc", "odbc_paths", "spool", "tsql"},
+    {"batch", "bridge", "leftovers", "sqlserver_views", "steps"},
+    {"connection", "sqlserver_copy", "sqlserver_link"},
+    {"database", "oldfile"},
     {"committer", "maintenance"},
-    {"reading", "unfinished"},
-    {"recovery"},
+    {"imports", "reading", "unfinished"},
+    {"importing", "recovery"},
     {"writer"},
     {"enginelog"},
     {"current"},
@@ -35,7 +46,24 @@ ROOMS = [
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 
 # These decide and never do: no loop, no thread, no clock of their own, no file, no database.
-PURE = ["rows", "tables", "values", "framing", "messages", "peers", "sequence", "lines", "batch"]
+PURE = [
+    "rows",
+    "tables",
+    "values",
+    "framing",
+    "messages",
+    "peers",
+    "sequence",
+    "lines",
+    "batch",
+    "wallclock",
+    "tally",
+    "legacy",
+    "odbc",
+    "tsql",
+    "sqlserver_views",
+    "sqlserver_copy",
+]
 WORLD = {
     *("aiosqlite", "asyncio", "concurrent", "contextvars", "filelock", "io", "logging", "mmap", "pathlib"),
     *("psutil", "queue", "random", "shutil", "signal", "socket", "sqlite3", "subprocess", "sys"),
@@ -46,7 +74,7 @@ WORLD = {
 OWNERS = {
     "aiosqlite": {"connection"},
     "websockets": {"listeners.websockets"},
-    "filelock": {"leftovers", "spool"},
+    "filelock": {"importing", "leftovers", "spool"},
 }
 ROOM_OWNERS = {"typer": {"cli"}, "rich": {"cli"}}
 

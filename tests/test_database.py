@@ -14,7 +14,7 @@ from async_enginelog.database import Database, RunState
 from async_enginelog.errors import RowRefused
 from async_enginelog.migrations import APPLICATION_ID, migrations
 from async_enginelog.segments import Position
-from async_enginelog.tables import STEPS
+from async_enginelog.tables import RESOURCE_MONITOR, STEPS
 
 from .conftest import Query
 
@@ -53,13 +53,31 @@ class TestSchema:
         with pytest.raises(StorageError, match="table A already exists"):
             await Database.open(path, create=True)
         assert query("SELECT name FROM sqlite_schema WHERE name = 'A'") == []
-        assert query("PRAGMA user_version") == [(1,)]
+        assert query("PRAGMA user_version") == [(len(migrations()),)]
 
         mended = (*migrations(), ("CREATE TABLE A (B)", "CREATE TABLE C (D)"))
         monkeypatch.setattr(database, "migrations", lambda: mended)
         await (await Database.open(path, create=True)).close()
         assert query("SELECT name FROM sqlite_schema WHERE name IN ('A', 'C')") == [("A",), ("C",)]
-        assert query("PRAGMA user_version") == [(2,)]
+        assert query("PRAGMA user_version") == [(len(mended),)]
+
+    async def test_file_of_an_older_version(
+        self, path: Path, query: Query, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An older file gets the tables that came since, and keeps its rows."""
+        with monkeypatch.context() as older:
+            older.setattr(database, "migrations", lambda: migrations()[:1])
+            base = await Database.open(path, create=True)
+            await base.write(steps(1, 2), state(), added=NOW)
+            await base.close()
+        assert query("PRAGMA user_version") == [(1,)]
+
+        base = await Database.open(path, create=False)
+        await base.write(prepare([(RESOURCE_MONITOR, {"cpu_percent": 12.5})]), state(), added=NOW)
+        await base.close()
+        assert query("PRAGMA user_version") == [(len(migrations()),)]
+        assert query("SELECT STEP_ID, LOG_SEQ FROM ENGINE_DB_LOG_STEPS") == [(1, 1), (2, 2)]
+        assert query("SELECT CPU_PERCENT, LOG_SEQ FROM ENGINE_DB_LOG_RESOURCE_MONITOR") == [(12.5, 3)]
 
     async def test_newer_schema_is_refused_for_readers_too(self, path: Path) -> None:
         """Neither writer nor reader touches a file of a newer version."""

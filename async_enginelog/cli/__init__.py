@@ -10,9 +10,12 @@ from ..version import __version__
 from .backup import backup
 from .common import never_fail_to_print
 from .demo import demo
+from .doctor import doctor
+from .import_old import import_old
 from .init import init
 from .replay import replay
 from .runs import runs
+from .sqlserver_script import sqlserver_script
 from .stats import stats
 from .tail import tail
 from .verify import verify
@@ -52,5 +55,7 @@ def enginelog(
     never_fail_to_print()
 
 
-for verb in (demo, init, tail, stats, runs, verify, replay, backup):
+for verb in (demo, init, tail, stats, runs, verify, doctor, replay, backup, sqlserver_script):
     main.command()(verb)
+# A function can't be called so.
+main.command("import")(import_old)

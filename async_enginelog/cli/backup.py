@@ -23,7 +23,7 @@ def backup(
     database: DatabaseArgument = None,
 ) -> None:
     """
-    Copy the database into one file, while the engine writes.
+    Copy the database while the engine writes.
 
     The copy shows the database as it was when the copying began. Copying the file by other means can't
     do that: its newest rows are in a second file. A backup that fails leaves nothing behind.

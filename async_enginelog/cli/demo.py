@@ -43,7 +43,7 @@ def demo(
         typer.Option("--db", help="Where to log; by default a new file in a temporary folder."),
     ] = None,
 ) -> None:
-    """Stream violins to a real server, show what it logs as it happens, and sum up."""
+    """Stream violins to a real server, and show its log."""
     # The file is what one looks at afterwards, so nobody deletes it.
     path = db.absolute() if db else Path(tempfile.mkdtemp(prefix="enginelog-demo-")) / "engine_log.db"
     run(_until_asked_to_end(path, Console(highlight=False, markup=False, soft_wrap=True)))

@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The runs and the rows of the nine tables, at one moment."""
+    """The runs and the rows of the log, at one moment."""
 
     runs: list[RunRow]
     tables: Mapping[str, TableCount]

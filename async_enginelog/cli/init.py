@@ -17,15 +17,15 @@ PATIENCE = 10.0
 
 def init(
     database: DatabaseArgument = None,
-    truncate: Annotated[bool, typer.Option("--truncate", help="Delete all rows of the nine tables.")] = False,
+    truncate: Annotated[bool, typer.Option("--truncate", help="Delete all rows of the log.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before deleting.")] = False,
 ) -> None:
     """
     Create a database, or bring its tables up to date.
 
     An engine does this by itself when it opens its log. Rows are kept, unless --truncate is given:
-    then the nine tables are emptied, in one transaction, also while an engine writes. The runs stay, and
-    LOG_SEQ goes on, so whoever reads by it misses nothing.
+    then the tables of the log are emptied, in one transaction, also while an engine writes. The runs stay,
+    and LOG_SEQ goes on, so whoever reads by it misses nothing.
 
     \b
     Examples:

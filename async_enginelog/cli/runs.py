@@ -53,11 +53,12 @@ def runs(
     json: JsonOption = False,
 ) -> None:
     """
-    List the engine's runs, newest first, and how each ended.
+    List the runs, newest first, and how each ended.
 
     A run is running; or closed, as it should be; or crashed, and all it had taken is committed;
     or "dead, not recovered": rows may wait in its spool until an engine opens this log again; or
-    copied, if it was running when a backup was made, and this is that backup.
+    copied, if it was running when a backup was made, and this is that backup; or imported (importing,
+    until all is there) from the file of an old engine.
 
     Of runs that died, the connections and recordings that they left open are counted, and the
     first of each named.

@@ -35,7 +35,7 @@ async def _stats(path: Path, as_json: bool) -> int:
 
 
 async def _figures(path: Path) -> dict[str, Any]:
-    async with reading.open_database(path) as database, reading.snapshot(database):
+    async with reading.open_database(path, outdated=False) as database, reading.snapshot(database):
         rows = {table.name: await reading.row_count(database, table) for table in TABLES.values()}
         runs = await reading.run_rows(database)
         newest = await reading.newest_log_seq(database)

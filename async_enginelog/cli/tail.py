@@ -80,7 +80,7 @@ def _find(name: str) -> Table:
 
 
 async def _tail(path: Path, wanted: _Wanted, lines: int, *, follow: bool) -> int:
-    async with reading.open_database(path) as database:
+    async with reading.open_database(path, outdated=False) as database:
         newest = await reading.newest_log_seq(database)
         _show(
             await reading.newest_rows(

@@ -24,7 +24,7 @@ STEPS = len(TABLES) + 3
 
 def verify(database: DatabaseArgument = None) -> None:
     """
-    Check that the log is whole; say what isn't, and what to do.
+    Check that the log is whole, and say what isn't.
 
     Checks the tables and indexes, the integrity of the file, that each row is there that the runs
     made, that all a run accepted has arrived, and what dead runs left in the spool. May be called

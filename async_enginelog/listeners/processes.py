@@ -22,6 +22,7 @@ from ..enginelog import EngineLog
 from ..tables import PROCESS_REGISTRY
 from ..values import as_text, fit_text
 from .connections import now
+from .machine import MachineMonitor
 
 __all__ = ["Heartbeat", "condensed"]
 
@@ -61,6 +62,10 @@ class Heartbeat:
     - ``cpu_percent``: CPU time of all threads since the heartbeat before, in percent of one CPU;
       not known in the first.
 
+    With ``resources``, how busy the machine is goes into ENGINE_DB_LOG_RESOURCE_MONITOR, a row every so many
+    seconds: CPU of all CPUs in percent, memory used in percent and available in GiB, bytes that its disks
+    have moved since it was started, threads of this process.
+
     What can't be measured is told on the logger ``async_enginelog``, and the rest is logged. Nothing
     here raises, and no process is ever killed. It ends by itself when the log is closed.
 
@@ -70,17 +75,19 @@ class Heartbeat:
     Args:
         log: An open log.
         interval: Seconds from one heartbeat to the next.
+        resources: Seconds from one row on the machine to the next, at least 0.01; :obj:`None` for none.
 
     Raises:
-        ValueError: If ``interval`` isn't a positive number.
+        ValueError: If ``interval`` isn't a positive number, or ``resources`` is too small.
 
     """  # noqa: RUF002  # the sign that is stored
 
-    def __init__(self, log: EngineLog, interval: float = 30.0) -> None:
+    def __init__(self, log: EngineLog, interval: float = 30.0, resources: float | None = None) -> None:
         if not isinstance(interval, int | float) or not 0 < interval <= sys.float_info.max:
             raise ValueError(f"interval is {interval!r}; pass a positive number of seconds")
         self._log = log
         self._interval = interval
+        self._monitor = None if resources is None else MachineMonitor(log, resources)
         self._task: asyncio.Task[None]
         # When the CPU time was looked at last, and what it was, in seconds.
         self._cpu_seen: tuple[float, float]
@@ -89,6 +96,8 @@ class Heartbeat:
         self._cpu_seen = time.monotonic(), time.process_time()
         await self._beat()
         self._task = asyncio.create_task(self._beat_on(), name="enginelog-heartbeat")
+        if self._monitor is not None:
+            self._monitor.start()
         return self
 
     async def __aexit__(
@@ -98,6 +107,8 @@ class Heartbeat:
         traceback: TracebackType | None,
     ) -> None:
         self._task.cancel()
+        if self._monitor is not None:
+            await self._monitor.stop()
         await asyncio.wait({self._task})
         if self._log.is_open:
             await self._beat()

@@ -93,15 +93,15 @@ class Session:
         if message.recording_id is None:
             self._fail("START without a RECORDING_ID", taken)
             return
-        stream = self._mine.get(message.recording_id)
+        is_running_here = message.recording_id in self._mine
+        stream = self._mine.get(message.recording_id) or await self._begin(message.recording_id, taken)
         if stream is None:
-            stream = await self._begin(message.recording_id, taken)
-        elif stream.recording.fields:
-            stream.log.note("START came twice")
             return
-        if stream is not None:
+        if not stream.recording.fields:
             stream.describe(message.fields)
-            await self._ask_again(stream)
+        elif is_running_here:
+            stream.log.note("START came twice")
+        await self._ask_again(stream)
 
     async def _begin(self, id: int, taken: ReceivedMessage, first: int = 1) -> Stream | None:
         if self._closing is not None or id in self._ended:

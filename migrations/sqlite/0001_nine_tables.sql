@@ -34,7 +34,7 @@ CREATE TABLE ENGINE_LOG_RUN (
     ROWS_DROPPED BIGINT NOT NULL DEFAULT 0,
     -- Rows of the console that `enginelog replay` has brought back.
     ROWS_REPLAYED BIGINT NOT NULL DEFAULT 0,
-    -- Rows of the nine tables that this run made: several rows logged for one thing make one.
+    -- Rows of the log that this run made: several rows logged for one thing make one.
     ROWS_STORED BIGINT NOT NULL DEFAULT 0,
     -- The highest LOG_SEQ that this run gave. The highest of all runs is where the next one goes on.
     LAST_LOG_SEQ BIGINT NOT NULL DEFAULT 0,

@@ -21,7 +21,7 @@ from async_enginelog.errors import StorageError
 
 from .conftest import Outcome
 
-VERBS = ["init", "tail", "stats", "runs", "verify", "replay", "backup"]
+VERBS = ["init", "tail", "stats", "runs", "verify", "replay", "backup", "import", "sqlserver-script"]
 
 
 def ended(work: Callable[[], int]) -> int:

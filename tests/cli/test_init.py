@@ -8,25 +8,28 @@ from typing import Any
 
 import pytest
 
+from async_enginelog.migrations import migrations
 from async_enginelog.tables import TABLES
 
 from .conftest import Outcome
 
 Sql = Callable[..., list[Any]]
 
+NEWEST = len(migrations())
+
 
 def test_creates(enginelog: Callable[..., Outcome], tmp_path: Path) -> None:
     """A new database passes verify."""
     path = tmp_path / "new.db"
 
-    assert enginelog("init", path) == (0, f"created {path} with schema version 1\n", "")
+    assert enginelog("init", path) == (0, f"created {path} with schema version {NEWEST}\n", "")
     assert enginelog("verify", path).code == 0
 
 
 def test_is_idempotent(enginelog: Callable[..., Outcome], log_path: Path) -> None:
     """A database that is up to date stays as it is."""
     before = enginelog("tail", log_path).out
-    assert enginelog("init", log_path).out == f"{log_path} is up to date: schema version 1\n"
+    assert enginelog("init", log_path).out == f"{log_path} is up to date: schema version {NEWEST}\n"
     assert enginelog("tail", log_path).out == before
 
 
@@ -35,7 +38,31 @@ def test_migrates(enginelog: Callable[..., Outcome], tmp_path: Path) -> None:
     path = tmp_path / "empty.db"
     path.touch()
 
-    assert "from schema version 0 to 1" in enginelog("init", path).out
+    assert f"from schema version 0 to {NEWEST}\n" in enginelog("init", path).out
+
+
+@pytest.fixture
+def outdated(enginelog: Callable[..., Outcome], log_path: Path, sql: Sql) -> Path:
+    """A database as version 1 of the schema had it: what came since is missing."""
+    first = {statement.split()[2] for statement in migrations()[0]}
+    entries = "SELECT type, name FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type = 'table'"
+    for kind, name in sql(log_path, entries):
+        if name not in first:
+            sql(log_path, f"DROP {kind} {name}")
+    sql(log_path, "PRAGMA user_version = 1")
+    return log_path
+
+
+@pytest.mark.parametrize("verb", ["stats", "tail"])
+def test_outdated_database(enginelog: Callable[..., Outcome], outdated: Path, verb: str) -> None:
+    """What reads all tables says that some are missing, and how to get them; then it works."""
+    code, _, err = enginelog(verb, outdated)
+    assert (code, "schema version 1, and tables have come since; bring it up to date" in err) == (2, True)
+
+    migrated = f"migrated {outdated} from schema version 1 to {NEWEST}\n"
+    assert enginelog("init", outdated) == (0, migrated, "")
+    assert enginelog(verb, outdated).code == 0
+    assert enginelog("verify", outdated).code == 0
 
 
 @pytest.mark.parametrize("arguments", [["--yes"], ["-y"], []])

@@ -14,6 +14,7 @@ from async_enginelog.cli import findings
 from async_enginelog.cli.spools import SpoolRun
 from async_enginelog.database import Database
 from async_enginelog.errors import StorageError
+from async_enginelog.migrations import migrations
 from async_enginelog.reading import RunRow
 from async_enginelog.segments import spool_folder
 
@@ -34,7 +35,7 @@ def test_whole(enginelog: Enginelog, log_path: Path) -> None:
     """A log that was closed is whole."""
     assert enginelog("verify", log_path) == (
         0,
-        f"{log_path} is whole: schema version 1, 1 run, 12 rows\n",
+        f"{log_path} is whole: schema version {len(migrations())}, 1 run, 12 rows\n",
         "",
     )
 

@@ -71,7 +71,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
 
 
 def table(db: Path, name: str) -> list[dict[str, Any]]:
-    """Return the rows of one of the nine tables, by number."""
+    """Return the rows of one of the tables, by number."""
     with closing(sqlite3.connect(db)) as connection:
         connection.row_factory = sqlite3.Row
         order = "AUDIO_FRAME_NO" if "FRAME" in name else "LOG_SEQ"

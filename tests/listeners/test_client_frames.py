@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +40,12 @@ class Taker:
         )
         self.frames.attend()
 
+    @property
+    def ends_at(self) -> float:
+        """When patience ends, in the time of the loop."""
+        assert self.frames._timer is not None
+        return self.frames._timer.when()
+
     def _take(self, frame: ClientFrame) -> None:
         self.taken.append(frame.number)
         self.audio += frame.audio
@@ -56,7 +61,7 @@ class Book:
 
     def __init__(self, log: EngineLog, query: Query) -> None:
         self.log = log
-        self._query = query
+        self.query = query
 
     def taker(self, **settings: Any) -> Taker:
         """Return one that logs into it."""
@@ -65,12 +70,12 @@ class Book:
     async def errors(self) -> list[tuple[Any, ...]]:
         """Return the errors so far, each with the number of the frame."""
         await self.log.flush()
-        return self._query(ERRORS)
+        return self.query(ERRORS)
 
     async def notes(self) -> list[tuple[Any, ...]]:
         """Return the notes so far, each with the number of the frame."""
         await self.log.flush()
-        return self._query(NOTES)
+        return self.query(NOTES)
 
 
 @pytest.fixture
@@ -89,6 +94,16 @@ class TestNumbers:
         taker.put(2)
         assert (taker.taken, list(taker.frames.missing)) == ([1, 2, 3, 4], [])
         assert (await book.errors(), await book.notes()) == ([], [])
+
+    async def test_that_wait_have_their_row(self, book: Book) -> None:
+        """A frame that waits for others is logged when it comes; where it lies, when it is cut."""
+        taker = book.taker()
+        taker.put(2)
+        await book.log.flush()
+        assert book.query(
+            "SELECT AUDIO_FRAME_NO, AUDIO_FRAME_SIZE_BYTES, WEBSOCKET_CONNECTION_ID, "
+            "DT_FRAME_SPLIT_INTO_100_MS_FRAMES FROM ENGINE_DB_LOG_PRE_SPLIT_AUDIO_FRAME"
+        ) == [(2, 2, 1, None)]
 
     async def test_that_came_twice(self, book: Book) -> None:
         """The same frame again isn't taken again, whether it was taken or waits."""
@@ -166,25 +181,27 @@ class TestPatience:
         assert await book.errors() == [(text, None)]
 
     async def test_of_a_later_frame_is_its_own(self, book: Book) -> None:
-        """A frame that came later waits longer."""
-        taker = book.taker(patience=0.2)
+        """The frame that came first decides how long is waited; when it waits no more, the next one does."""
+        taker = book.taker()
         taker.put(2)
-        await asyncio.sleep(0.1)  # half of its patience
+        first = taker.ends_at
         taker.put(4)
-        await until(lambda: taker.taken)
-        assert taker.taken == [2]
-        await until(lambda: len(taker.taken) == 2)
+        assert taker.ends_at == first
+        taker.put(1)
+        assert taker.taken == [1, 2]
+        assert taker.ends_at > first
 
     async def test_is_not_lost_while_the_client_is_away(self, book: Book) -> None:
         """Nothing is given up while nobody is there to send it; then patience begins anew."""
         taker = book.taker(patience=0.05)
         taker.put(2)
+        before = taker.ends_at
         taker.frames.leave()
+        assert taker.frames._timer is None
         taker.put(3)
-        await asyncio.sleep(0.1)  # longer than patience lasts
-        assert taker.taken == []
+        assert taker.frames._timer is None
         taker.frames.attend()
-        assert taker.taken == []
+        assert taker.ends_at > before
         await until(lambda: taker.taken == [2, 3])
 
     async def test_ends_at_once_when_told(self, book: Book) -> None:

@@ -1,4 +1,4 @@
-"""What the documents say of listeners is so: changes do what they say, engines run, examples print what is shown."""
+"""What the documents say of listeners is so: changes do it, engines run, examples print what is shown."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ class TestServers:
         heard = Heard()
         async with (
             serve_fastapi(path, lambda log: Recorder(log, heard, **SMALL)) as server,
-            client_of(server.uri + path_of_uri, subprotocols=["recorder"]) as client,  # type: ignore[list-item]
+            client_of(server.uri + path_of_uri, subprotocols=["recorder"]) as client,
         ):
             assert client.subprotocol == ("recorder" if "accepted" in path_of_uri else None)
             await say(client, start(), frame(1), audio(1), stop())
@@ -295,8 +295,8 @@ async def tables_of(serving: Serving, path: Path, speed: float) -> dict[str, lis
 
 
 def masked_tables(path: Path) -> dict[str, list[str]]:
-    """Return all rows of the nine tables; of times and ids, only whether they are there."""
-    with sqlite3.connect(path) as connection:
+    """Return all rows of the log; of times and ids, only whether they are there."""
+    with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         return {
             name: sorted(
@@ -424,6 +424,13 @@ class TestDeath:
             "SELECT DT_CONNECTION_ACCEPTED IS NOT NULL, DT_CONNECTION_CLOSED "
             "FROM ENGINE_DB_LOG_WEBSOCKET_CONNECTION"
         ) == [(1, None)]
+        [(connection,)] = query("SELECT WEBSOCKET_CONNECTION_ID FROM ENGINE_DB_LOG_WEBSOCKET_CONNECTION")
+        runs = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "async_enginelog", "runs", str(path)), stdout=subprocess.PIPE
+        )
+        told, _ = await runs.communicate()
+        assert f"connection {connection} " in told.decode()
+        assert f"recording {RECORDING}, " in told.decode()
 
 
 class TestFlood:

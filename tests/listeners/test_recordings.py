@@ -32,6 +32,11 @@ def audio(number: int, size: int = 20) -> bytes:
     return bytes([number]) * size
 
 
+def patience_of(recorder: Recorder) -> asyncio.TimerHandle | None:
+    """Return the timer of the frames that wait for others."""
+    return recorder._recordings._running[RECORDING]._client_frames._timer
+
+
 class TestComingBack:
     async def test_goes_on_where_it_was(self, path: Path, query: Query) -> None:
         """A client whose connection is lost goes on with another; what it sends again isn't heard twice."""
@@ -117,10 +122,10 @@ class TestComingBack:
             first = MemoryClient(log).connect(recorder)
             await first.say(start(), frame(2), audio(2))
             await first.lose()
-            await asyncio.sleep(0.1)  # longer than patience lasts
-            assert heard.count == 0
+            assert patience_of(recorder) is None
             second = MemoryClient(log).connect(recorder)
             await second.say(start())
+            assert patience_of(recorder) is not None
             assert heard.count == 0
             await until(lambda: heard.audio() == audio(2)[:16])
             await second.say(stop())

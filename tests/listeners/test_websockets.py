@@ -343,23 +343,29 @@ class TestEnds:
         assert error_texts(query) == [f"connection {row.id}: ProtocolError: invalid opcode"]
         assert [row.kind for row in message_rows(query)] == ["TEXT"]
 
-    async def test_disconnect_is_logged_at_once(self, path: Path, query: Query) -> None:
+    @pytest.mark.parametrize(
+        ("last", "kinds"),
+        [(frame(BINARY, b"", size=100_000_000), ["TOO_BIG"]), (frame(3), []), (close(), [])],
+    )
+    async def test_disconnect_is_logged_at_once(
+        self, path: Path, query: Query, last: bytes, kinds: list[str]
+    ) -> None:
         """The end begins when nothing more is received, even if the client stays a while."""
         async with EngineLog(path) as log, talking(log, receives, close_timeout=5) as (_, raw):
-            raw.send(frame(BINARY, b"", size=100_000_000))
+            raw.send(last)
             await raw.next_frame()
             await log.flush()
-            [row], [message] = connection_rows(query), message_rows(query)
+            [row], messages = connection_rows(query), message_rows(query)
             assert row.disconnected is not None
             assert row.closed is None
-            assert message.kind == "TOO_BIG"
+            assert [message.kind for message in messages] == kinds
             raw.send(b"x" * 1000)
             raw.end()
             await raw.bytes_to_end()
 
         [after] = connection_rows(query)
         assert after.disconnected == row.disconnected <= after.closed
-        assert message_rows(query) == [message]
+        assert message_rows(query) == messages
 
     async def test_pings_only(self, path: Path, query: Query) -> None:
         """Pings and pongs aren't messages."""

@@ -303,7 +303,11 @@ async def handshake_times_out(side: Side, pipelined: bytes) -> None:
 @scenario(close_connections=(True, False))
 async def server_closes_meanwhile(side: Side, close_connections: bool) -> None:
     """Who asks while the server closes is turned away."""
-    async with side.serve(greet, process_request=waits) as server:
+
+    async def waits_for_that(connection: ServerConnection, request: Request) -> None:
+        await side.until(lambda: not server.is_serving())
+
+    async with side.serve(greet, process_request=waits_for_that) as server:
         raw = await Raw.open(side.port)
         raw.send(request())
         await side.until(lambda: side.connections and side.connections[0].request is not None)

@@ -1,0 +1,45 @@
+"""A client that never stops."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from pathlib import Path
+
+import psutil
+import pytest
+
+from async_enginelog.listeners.client_frames import MAX_RECOGNISED
+
+from .clients import RECORDING, MemoryClient, frame, recording, start, until
+
+FRAMES = 100_000
+AUDIO = b"0123456789abcdef"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_takes_no_more_memory(path: Path) -> None:
+    """After 100,000 client frames, nothing that is kept of a recording is larger than after 20,000."""
+    analysed, memory = itertools.count(), list[int]()
+    async with recording(path, {"fft": lambda *_: next(analysed)}) as (log, recorder):
+        client = MemoryClient(log).connect(recorder)
+        await client.say(start())
+        for number in range(1, FRAMES + 1):
+            client.say_nowait(frame(number), AUDIO)
+            if not number % 1000:
+                await client.say('{"type":"ping"}', "rubbish", frame(number), AUDIO)
+                client.message_ids.clear()
+            if not number % 20_000:
+                await log.flush()
+                gc.collect()
+                memory.append(psutil.Process().memory_info().rss)
+        stream = recorder._recordings._running[RECORDING]
+        assert len(stream._client_frames._recognised) == MAX_RECOGNISED
+        assert len(stream._client_frames._frames._gaps) == 1
+        assert stream._cutter._rest == b""
+        await until(lambda: stream._analysis.backlog == 0)
+        await client.leave()
+    assert next(analysed) == FRAMES
+    print(f"MiB after each 20,000 frames: {[rss // 2**20 for rss in memory]}")
+    assert memory[-1] - memory[0] < 8 * 2**20
