@@ -231,9 +231,9 @@ def _shared(reader: Account, site: Site) -> str:
     """Return the commands that let a group read and write the log; new files get its group and mode."""
     folder = quoted(site.folders[0].path)
     files = quoted(site.path, *(file.path for file in site.companions))
-    members = [name for name in (site.engine.name if site.engine else None, reader.name) if name]
+    members = [account.name for account in (site.engine, reader) if account and account.user != 0]
     joined = " && ".join(f"sudo usermod -aG enginelog {quoted(name)}" for name in members)
     return (
-        f"a group for both: sudo groupadd -f enginelog && {joined} && sudo chgrp enginelog {folder} {files} "
-        f"&& sudo chmod 2770 {folder} && sudo chmod 660 {files}; then start both anew"
+        f"let a group have it: sudo groupadd -f enginelog && {joined} && "
+        f"sudo chgrp enginelog {folder} {files} && sudo chmod 2770 {folder} && sudo chmod 660 {files}; then start both anew"
     )

@@ -108,7 +108,7 @@ def wal_size(log: Log) -> Findings:
 
 def readers(log: Log) -> Findings:
     """A reader that stays keeps the WAL growing; as long as it is small that is worth knowing."""
-    held = _others(log, log.holders.readers)
+    held = _others(log, set(log.holders.readers) - set(log.holders.writers))
     if held and log.wal_bytes < LARGE_WAL_BYTES:
         yield Finding(
             f"{_listed(held)} kept one state of the log open for as long as was looked",
@@ -147,7 +147,7 @@ def wal_reset_bug(log: Log) -> Findings:
 def _others(log: Log, holders: Collection[Holder]) -> list[Holder]:
     """Return those who aren't engines: these come and go so fast that they may seem to stay."""
     engines = {run.process_id for run in log.runs_alive if run.host == log.host}
-    return [holder for holder in holders if holder.process_id not in engines]
+    return sorted(holder for holder in holders if holder.process_id not in engines)
 
 
 def _listed(holders: Collection[Holder]) -> str:

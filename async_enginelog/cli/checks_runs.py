@@ -76,7 +76,9 @@ def left_in_spool(log: Log) -> Findings:
         yield Finding(
             f"{plural(rows, 'row waits', 'rows wait')} in the spool of {_named(dead)}, whose process died",
             "nothing is lost, but no reader sees them yet",
-            "start the engine: it commits them when it opens this log",
+            "the engine that runs commits them once it has been idle for 30 s; or start it anew"
+            if log.alive
+            else "start the engine: it commits them when it opens this log",
         )
 
 

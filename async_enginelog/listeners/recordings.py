@@ -82,6 +82,7 @@ class Recordings:
 
         """
         while id in self._finishing:
+            # It may be that another one is begun and ended meanwhile.
             await self._finish_now(self._finishing[id])
         if self._is_closed:
             return None
@@ -103,7 +104,6 @@ class Recordings:
         """Wait for a recording to be finished, but not for ever."""
         await asyncio.wait({finishing}, timeout=self._settings.timeout)
         finishing.cancel()
-        await asyncio.wait({finishing})
 
     def wait_for_client(self, stream: Stream) -> None:
         """Keep a recording for a while: its connection was lost."""

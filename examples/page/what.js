@@ -72,6 +72,13 @@ function processState(row) {
   );
 }
 
+function machineState(row) {
+  return join(
+    row.cpu_percent !== undefined && `${row.cpu_percent.toFixed(0)} % CPU`,
+    row.memory_percent !== undefined && `${row.memory_percent.toFixed(0)} % memory`,
+  );
+}
+
 /** The tables, in the order in which they are offered: a short name, and what a row says. */
 export const TABLES = {
   RECORDING_CONFIG: ["recording", recording],
@@ -86,6 +93,7 @@ export const TABLES = {
   FUNCTION_ERROR: ["error", (row) => join(row.python_function_name, row.error_message_text)],
   STEPS: ["step", (row) => join(row.step_name, row.python_function_name, frame(row.frame_no))],
   PROCESS_REGISTRY: ["process", processState],
+  RESOURCE_MONITOR: ["machine", machineState],
 };
 
 /** The short name of a table; of one that isn't known here, its own. */

@@ -324,10 +324,7 @@ class TestFile:
     def test_lock_to_write(self, examine: Examine, live: Path) -> None:
         """A program with changes that it hasn't committed keeps the engine from committing."""
         with program(KEEP, live, "BEGIN IMMEDIATE") as process:
-            found = examine(live)
-
-        assert found["writers"].startswith(f"wrong: process {process.pid} (")
-        assert "rows wait in the spool" in found["writers"]
+            only(examine(live), "writers", f"wrong: process {process.pid} (", "rows wait in the spool")
 
     def test_two_engines(self, examine: Examine, live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Two engines on one file, with a SQLite that has the WAL-reset bug, are told."""

@@ -42,6 +42,7 @@ from async_enginelog.cli.doctor_facts import (
     Site,
     Windows,
 )
+from async_enginelog.cli.spools import SpoolRun
 from async_enginelog.errors import StorageError
 from async_enginelog.reading import RunRow
 
@@ -387,6 +388,13 @@ class TestLog:
         assert list(checks_runs.host(build_log(runs=(elsewhere._replace(how_ended="closed"),)))) == []
         assert list(checks_runs.host(build_log(runs=(elsewhere,), alive=None))) == []
         assert list(checks_runs.host(build_log(runs=(elsewhere._replace(sign_of_life="?"),)))) == []
+
+    @pytest.mark.parametrize(("alive", "do"), [((), "start the engine"), ((RUN.run,), "idle for 30 s")])
+    def test_rows_of_dead_runs(self, alive: tuple[int, ...], do: str) -> None:
+        """An engine that runs commits what others left without being told."""
+        log = build_log(alive=frozenset(alive), spools={17: SpoolRun(17, False, True, 4)})
+
+        assert do in one(checks_runs.left_in_spool(log)).do
 
     def test_time_that_is_none(self) -> None:
         """A time that can't be read says nothing."""

@@ -79,6 +79,16 @@ async def say(client: ClientConnection, *messages: str | bytes) -> None:
         await client.send(message)
 
 
+def say_at_once(client: ClientConnection, *messages: str | bytes) -> None:
+    """Send messages in one piece."""
+    for message in messages:
+        if isinstance(message, str):
+            client.protocol.send_text(message.encode())
+        else:
+            client.protocol.send_binary(message)
+    client.send_data()
+
+
 class TestSettings:
     @pytest.mark.parametrize("name", ["timeout", "patience", "linger", "max_backlog"])
     @pytest.mark.parametrize("number", [0, -1, float("inf"), float("nan")])
@@ -151,6 +161,24 @@ class TestServers:
                 await client.wait_closed()
         assert heard.audio() == audio(1) + audio(2)
         assert len(heard.recordings) == 1
+
+    @each_kind
+    async def test_tell_what_comes_after_stop(self, path: Path, query: Query, serving: Serving) -> None:
+        """What a client has sent behind its STOP has its row, isn't heard, and is told of."""
+        heard = Heard()
+        async with (
+            serving(path, lambda log: Recorder(log, heard, **SMALL)) as server,
+            client_of(server.uri) as client,
+        ):
+            say_at_once(client, start(), frame(1), audio(1), stop(), frame(2), audio(2), "hello", stop())
+            await client.wait_closed()
+        assert heard.audio() == audio(1)
+        rows = query("SELECT MESSAGE_TYPE FROM ENGINE_DB_LOG_WEBSOCKET_MESSAGE ORDER BY MESSAGE_ID")
+        assert [kind for (kind,) in rows] == ["START", "FRAME", "STOP", "FRAME", "TEXT", "STOP"]
+        assert [text.partition(": ")[2] for (text,) in query(ERRORS)] == [
+            "FRAME after STOP: not taken",
+            "STOP of a recording that doesn't run",
+        ]
 
     @each_kind
     async def test_take_goodbye_for_an_end(self, path: Path, query: Query, serving: Serving) -> None:

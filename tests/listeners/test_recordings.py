@@ -154,6 +154,7 @@ class TestComingBack:
             await first.say(start(), frame(1), audio(1))
             await first.lose()
             await until(lambda: heard.audio() == audio(1))
+            assert recorder._recordings._timers == {}
             second = MemoryClient(log).connect(recorder)
             await second.say(start(), frame(1), audio(9), stop())
             await second.done()
