@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from .segments import Header, Position, read_header, read_lines, segments_of
+from .segments import Header, Position, lock_path, read_header, read_lines, segments_of
 from .spool import drop_lock, take_lock
 
 __all__ = ["Leftover", "is_alive", "runs_in", "take_leftover"]
@@ -28,6 +28,8 @@ def is_alive(folder: Path, run: int) -> bool:
     """Tell whether the process of ``run`` is alive, by its lock."""
     if run not in runs_in(folder):
         return False
+    if not lock_path(folder, run).exists():
+        return False  # taking it would make it: of the account that only looks
     lock = take_lock(folder, run)
     if lock is None:
         return True

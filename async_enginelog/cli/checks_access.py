@@ -235,5 +235,6 @@ def _shared(reader: Account, site: Site) -> str:
     joined = " && ".join(f"sudo usermod -aG enginelog {quoted(name)}" for name in members)
     return (
         f"let a group have it: sudo groupadd -f enginelog && {joined} && "
-        f"sudo chgrp enginelog {folder} {files} && sudo chmod 2770 {folder} && sudo chmod 660 {files}; then start both anew"
+        f"sudo chgrp enginelog {folder} {files} && "
+        f"sudo chmod 2770 {folder} && sudo chmod 660 {files}; then start both anew"
     )

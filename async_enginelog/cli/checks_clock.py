@@ -20,15 +20,15 @@ SYNCHRONISE = "have the clock synchronised: timedatectl set-ntp true, or on Wind
 def clock_ahead(log: Log) -> Findings:
     """What is committed already can't be later than now."""
     for run in log.own_runs:
-        latest = max(filter(None, (run.sign_of_life, log.newest_added.get(run.run))), default=None)
-        age = log.age(run, latest)
-        if age is not None and age < -TOLERANCE:
-            yield Finding(
-                f"run {run.run} wrote rows in the future: its newest is of {seconds(latest)}",
-                "the clock of this machine is behind, or was ahead then; who reads by time misses rows",
-                SYNCHRONISE,
-            )
-            return
+        for latest in (run.sign_of_life, log.newest_added.get(run.run)):
+            age = log.age(run, latest)
+            if age is not None and age < -TOLERANCE:
+                yield Finding(
+                    f"run {run.run} wrote rows in the future: one is of {seconds(latest)}",
+                    "this machine's clock is behind, or was ahead then; who reads by time misses rows",
+                    SYNCHRONISE,
+                )
+                return
 
 
 def clock_set_back(log: Log) -> Findings:

@@ -45,6 +45,7 @@ DatabaseArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="DATABASE",
+        readable=False,  # else typer refuses a file that it can't read, without saying what to do
         help="The database. [default: $ENGINELOG_DB, else engine_log.db]",
         show_default=False,
     ),

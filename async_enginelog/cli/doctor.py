@@ -106,7 +106,7 @@ def doctor(
     json: JsonOption = False,
 ) -> None:
     """
-    Find out what is wrong with the place of a log, and how to mend it.
+    Find what is wrong around a log, and how to mend it.
 
     Looks at the file and its folder, permissions, disk, WAL, readers that don't let go, spools left
     behind, rows on the console, clocks and time zones, ODBC drivers. Whether each row is there is for

@@ -198,15 +198,17 @@ async def _commits(database: Database) -> tuple[dict[int, str], list[SetBack]]:
     set_back = []
     for table in GROWING:
         for run, added, before in await database.fetch(_COMMITS.format(table.name)):
-            newest[run] = max(newest.get(run, ""), added or "")
-            if _goes_back(before, added):
+            if not isinstance(added, str):  # somebody else's doing
+                continue
+            newest[run] = max(newest.get(run, ""), added)
+            if isinstance(before, str) and _goes_back(before, added):
                 set_back.append(SetBack(run, before, added))
     return newest, set_back
 
 
-def _goes_back(before: str | None, after: str | None) -> bool:
-    if not before or not after or after >= before:
-        return False  # as text; the rest is for the few that are left
+def _goes_back(before: str, after: str) -> bool:
+    if after >= before:  # as text, as it is with nearly all
+        return False
     earlier, later = moment_of(before), moment_of(after)
     return earlier is not None and later is not None and earlier - later > TOLERANCE
 

@@ -18,10 +18,10 @@ OLDEST_NUMBER = 1_000_000_000
 
 
 def moment_of(stored: str | None) -> datetime | None:
-    """Return a stored time as if it were UTC; :obj:`None` if it isn't a time."""
+    """Return a stored time as if it were UTC; :obj:`None` if it isn't a time, whatever it is."""
     try:
         return datetime.fromisoformat(stored or "").replace(tzinfo=UTC)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
 
 
@@ -51,4 +51,4 @@ def offset_of(run: RunRow) -> timedelta | None:
 
 def seconds(stored: str | None) -> str:
     """Return a stored time without its fraction."""
-    return "an unknown time" if stored is None else stored[:19]
+    return "an unknown time" if stored is None else str(stored)[:19]

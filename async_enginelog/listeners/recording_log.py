@@ -104,7 +104,7 @@ class RecordingLog:
         )
 
     def frame(self, frame: Frame, client: ClientFrame | None) -> None:
-        """Log a frame of 100 ms that is queued for the analysers; the tail comes of no one client frame."""
+        """Log a frame of 100 ms that is queued for the analysers, and when the last of its audio came."""
         self._log.offer(
             AUDIO_FRAME,
             {

@@ -135,7 +135,6 @@ class Recordings:
         stream.end()
         if stream.owner is not None:
             stream.owner.recording_ended(id)
-            stream.owner = None
         finishing = self._finishing[id] = asyncio.create_task(self._finish(stream), name="finish-recording")
         finishing.add_done_callback(lambda _: self._finishing.pop(id))
 

@@ -134,9 +134,8 @@ class Session:
         self._check_audio(audio, header, stream.recording.id)
         stream.take(self._number_of(header, stream), ClientFrame(audio, taken.received, self._connection_id))
         await self._ask_again(stream)
-        if stream.owner is self:
-            # A client that sends faster than the engine analyses is slowed down.
-            await stream.room()
+        # A client that sends faster than the engine analyses is slowed down.
+        await stream.room()
 
     async def _stream_of(self, header: ReceivedMessage) -> Stream | None:
         """Return the recording of a frame; without START it begins with the frame."""
@@ -235,7 +234,6 @@ class Session:
                 stream.owner = None
                 why = "connection closed before STOP" if stream.stopped is None else None
                 self._recordings.end(stream, why)
-        self._mine.clear()
         if self._closing is not None:
             self._closing.cancel()
 

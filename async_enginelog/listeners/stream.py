@@ -66,6 +66,8 @@ class Stream:
         self._over = over
         self._cutter = settings.cutter()
         self._client_frames = ClientFrames(log, settings.patience, first, self._cut, self._complete)
+        # The client's frame that was cut last.
+        self._client: ClientFrame | None = None
         self._frames_analysed = 0
         self._analysis = Analysis(
             analysers,
@@ -117,9 +119,10 @@ class Stream:
         self._client_frames.give_up()
         tail = self._cutter.flush()
         if tail is not None:
-            self._queue([tail], None)
+            self._queue([tail])
         self.log.recording(
-            dt_recording_end=self.stopped or now(),
+            # Unknown if STOP never came.
+            dt_recording_end=self.stopped,
             max_pre_split_audio_frame_no_split=self._client_frames.highest,
             total_bytes_received=self._cutter.bytes_received,
             total_split_100_ms_frames_produced=self._cutter.frames_cut,
@@ -172,8 +175,9 @@ class Stream:
             self._over(self)
 
     def _cut(self, client: ClientFrame) -> None:
+        self._client = client
         start_ms = self._cutter.milliseconds(self._cutter.bytes_received)
-        self._queue(self._cutter.feed(client.audio), client)
+        self._queue(self._cutter.feed(client.audio))
         end_ms = self._cutter.milliseconds(self._cutter.bytes_received) - 1
         self.log.client_frame(
             client,
@@ -184,10 +188,10 @@ class Stream:
 
     # -- frames of 100 ms ---------------------------------------------------------------------------
 
-    def _queue(self, frames: Iterable[Frame], client: ClientFrame | None) -> None:
-        """Log frames and queue them for the analysers; the tail comes of no one frame of the client."""
+    def _queue(self, frames: Iterable[Frame]) -> None:
+        """Log frames that the client's frame made whole, and queue them for the analysers."""
         for frame in frames:
-            self.log.frame(frame, client)
+            self.log.frame(frame, self._client)
             self._analysis.put(frame)
 
     def _analysed(self, frame: Frame, columns: dict[str, Any]) -> None:

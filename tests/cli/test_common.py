@@ -21,7 +21,18 @@ from async_enginelog.errors import StorageError
 
 from .conftest import Outcome
 
-VERBS = ["init", "tail", "stats", "runs", "verify", "replay", "backup", "import", "sqlserver-script"]
+VERBS = [
+    "init",
+    "tail",
+    "stats",
+    "runs",
+    "verify",
+    "replay",
+    "backup",
+    "doctor",
+    "import",
+    "sqlserver-script",
+]
 
 
 def ended(work: Callable[[], int]) -> int:

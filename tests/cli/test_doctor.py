@@ -510,6 +510,7 @@ class TestClock:
         sql(log_path, f"UPDATE ENGINE_DB_LOG_STEPS SET DT_ADDED = '{stored(-900)}' WHERE FRAME_NO = 3")
         sql(log_path, "UPDATE ENGINE_DB_LOG_STEPS SET DT_ADDED = NULL WHERE FRAME_NO = 0")
         sql(log_path, "UPDATE ENGINE_DB_LOG_STEPS SET DT_ADDED = '?' WHERE FRAME_NO = 4")
+        sql(log_path, "UPDATE ENGINE_DB_LOG_STEPS SET DT_ADDED = '20260101' WHERE FRAME_NO = 1")
 
         only(examine(log_path), "clock_set_back", "note", "in run", "w32tm")
 
@@ -646,18 +647,24 @@ class TestPlace:
 
     def test_old_library(self, log_path: Path, tmp_path: Path) -> None:
         """A library that is older than needed."""
-        info = tmp_path / "old" / "aiosqlite-0.19.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aiosqlite\nVersion: 0.19.0\n")
+        old = tmp_path / "old"
+        for name, version, requires in (
+            ("aiosqlite", "0.19.0", ""),
+            ("async_enginelog", "0.1.0", "Requires-Dist: aiosqlite>=0.22\n"),
+        ):
+            info = old / f"{name}-{version}.dist-info"
+            info.mkdir(parents=True)
+            metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}"
+            (info / "METADATA").write_text(metadata)
         done = subprocess.run(
             [sys.executable, "-m", "async_enginelog", "doctor", "--json", str(log_path)],
-            env={**os.environ, "PYTHONPATH": str(info.parent)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(old), *sys.path])},
             stdout=subprocess.PIPE,
         )
         [finding] = json.loads(done.stdout)["findings"]
 
         assert (done.returncode, finding["check"]) == (1, "libraries")
-        assert "aiosqlite 0.19.0, needed is 0." in finding["what"]
+        assert "aiosqlite 0.19.0, needed is 0.22" in finding["what"]
 
 
 # -- permissions ------------------------------------------------------------------------------------
@@ -740,6 +747,7 @@ class TestModes:
         assert "note" in found["reader_access"]
         assert "as soon as the engine is stopped" in found["reader_access"]
 
+    @as_root
     def test_reader_as_it_should_be(self, examine: Examine, site: Path) -> None:
         """With what is told to do, the doctor is content: a group for both, that new files get, too."""
         group = doctor_site.account_of("nobody")

@@ -207,7 +207,7 @@ class Machine(RuleBasedStateMachine):
             assert ids == set().union(*(client.message_ids for client in self.clients))
             assert self.rows(
                 "SELECT count(*) FROM ENGINE_DB_LOG_RECORDING_CONFIG WHERE DT_RECORDING_START IS NULL "
-                "OR DT_RECORDING_END IS NULL OR DT_RECORDING_DATA_PURGED IS NULL"
+                "OR TOTAL_BYTES_RECEIVED IS NULL OR DT_RECORDING_DATA_PURGED IS NULL"
             ) == [(0,)]
             self.check_audio()
 

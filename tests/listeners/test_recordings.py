@@ -354,6 +354,7 @@ class TestClosing:
             began = time.monotonic()
             await recorder.aclose()
             assert time.monotonic() - began < 5
+            assert not recorder._recordings.is_finishing(RECORDING)
         [text] = [text for (text,) in query(ERRORS) if text.startswith("RuntimeError")]
         left = int(text.removeprefix("RuntimeError: ").removesuffix(" frames aren't analysed"))
         assert 0 < left <= 50

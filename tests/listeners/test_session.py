@@ -102,14 +102,15 @@ class TestRecording:
         whole = audio(1) + audio(2)
         assert query(
             "SELECT AUDIO_FRAME_NO, START_MS, END_MS, AUDIO_FRAME_SIZE_BYTES, AUDIO_FRAME_ENCODING, "
-            "AUDIO_FRAME_SHA256_HEX, YN_RUN_FFT, YN_RUN_CREPE, FFT_RECORD_CNT, DT_FRAME_RECEIVED IS NULL, "
+            "AUDIO_FRAME_SHA256_HEX, YN_RUN_FFT, YN_RUN_CREPE, FFT_RECORD_CNT, "
+            "DT_FRAME_RECEIVED <= DT_FRAME_PAIRED_WITH_WEBSOCKETS_METADATA "
+            "AND DT_FRAME_PAIRED_WITH_WEBSOCKETS_METADATA <= DT_PROCESSING_QUEUED_TO_START, "
             "DT_PROCESSING_QUEUED_TO_START <= DT_PROCESSING_START AND DT_PROCESSING_START <= DT_START_FFT "
             "AND DT_START_FFT <= DT_END_FFT AND DT_END_FFT <= DT_PROCESSING_END "
             "FROM ENGINE_DB_LOG_SPLIT_100_MS_AUDIO_FRAME ORDER BY 1"
         ) == [
-            (1, 0, 9, 16, "pcm16", sha256(whole[:16]).hexdigest(), "Y", "N", 3, 0, 1),
-            (2, 10, 19, 16, "pcm16", sha256(whole[16:32]).hexdigest(), "Y", "N", 3, 0, 1),
-            # The tail comes of no one frame of the client.
+            (1, 0, 9, 16, "pcm16", sha256(whole[:16]).hexdigest(), "Y", "N", 3, 1, 1),
+            (2, 10, 19, 16, "pcm16", sha256(whole[16:32]).hexdigest(), "Y", "N", 3, 1, 1),
             (3, 20, 24, 8, "pcm16", sha256(whole[32:]).hexdigest(), "Y", "N", 3, 1, 1),
         ]
 
@@ -374,11 +375,20 @@ class TestStop:
         assert len(played.messages()) == 8
 
     async def test_of_one_of_two_is_final(self, path: Path, query: Query) -> None:
-        """While another recording goes on, frames of the one that ended aren't taken."""
-        played = await play(path, query, start(), start(OTHER), stop(), frame(1), audio(1), stop(OTHER))
-        assert played.heard.audio() == b""
-        assert len(played.errors) == 1
-        assert played.errors[0].startswith("FRAME: FRAME after STOP")
+        """While another recording goes on, what comes for the one that ended isn't taken."""
+        heard = Heard()
+        async with recording(path, heard) as (log, recorder):
+            client = MemoryClient(log).connect(recorder)
+            await client.say(start(), start(OTHER), stop(), frame(1), audio(1))
+            await until(lambda: not recorder._recordings.is_finishing(RECORDING))
+            await client.say(frame(1), audio(1), start(), stop(OTHER))
+            await client.done()
+        assert heard.count == 0
+        assert [text.partition(": ")[2] for (text,) in query(ERRORS)] == [
+            "FRAME after STOP: not taken",
+            "FRAME after STOP",
+            "START after STOP",
+        ]
 
     async def test_of_an_unknown_recording(self, path: Path, query: Query) -> None:
         """With nothing else on the connection, it is closed; else what runs goes on."""
@@ -408,14 +418,14 @@ class TestStop:
 
 class TestEnds:
     async def test_closed_before_stop(self, path: Path, query: Query) -> None:
-        """A client that closes without STOP ends its recording; it has an end, and a note says why."""
+        """A client that closes without STOP ends its recording; it was purged, and a note says why."""
         played = await play(path, query, start(), frame(1), audio(1))
         assert played.heard.audio() == audio(1)
         assert played.notes == [("connection closed before STOP", None)]
-        ends = query(
-            "SELECT DT_RECORDING_END <= DT_RECORDING_DATA_PURGED FROM ENGINE_DB_LOG_RECORDING_CONFIG"
-        )
-        assert ends == [(1,)]
+        assert query(
+            "SELECT DT_RECORDING_END, TOTAL_BYTES_RECEIVED, DT_RECORDING_DATA_PURGED IS NOT NULL "
+            "FROM ENGINE_DB_LOG_RECORDING_CONFIG"
+        ) == [(None, 20, 1)]
 
     async def test_cancelled(self, path: Path, query: Query) -> None:
         """A handler that is cancelled ends its recordings; the audio that came is heard."""
@@ -453,7 +463,8 @@ class TestEnds:
             client.connect(recorder)
             with pytest.raises(TimeoutError, match="of the network"):
                 await client.done()
-        assert query("SELECT count(DT_RECORDING_END) FROM ENGINE_DB_LOG_RECORDING_CONFIG") == [(1,)]
+        rows = query("SELECT count(DT_RECORDING_DATA_PURGED) FROM ENGINE_DB_LOG_RECORDING_CONFIG")
+        assert rows == [(1,)]
 
 
 class TestAnalysers:
