@@ -8,7 +8,7 @@ import threading
 from datetime import UTC, datetime
 
 from .context import bound
-from .failures import ErrorLog, describe, log_failure
+from .failures import ErrorLog, check_log, describe, log_failure
 from .places import Place
 from .tables import STEPS
 
@@ -40,9 +40,14 @@ class LogHandler(logging.Handler):
         log: Where to.
         level: The least level of the records it takes, as of any handler.
 
+    Raises:
+        TypeError: If ``log`` isn't a log.
+        ValueError: If there is no such level.
+
     """
 
     def __init__(self, log: ErrorLog, level: int | str = logging.NOTSET) -> None:
+        check_log(log)
         super().__init__(level)
         self._log = log
         # Whether the present thread is inside of here.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
+from operator import index
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -39,6 +40,9 @@ class bind:  # noqa: N801  # reads as the verb it is, as contextlib's do
     Tasks created inside and :func:`asyncio.to_thread` take it along, as
     :mod:`contextvars` has it. What isn't passed stays as it was bound outside.
 
+    Raises:
+        TypeError: If something isn't a whole number; a row that says so would be refused.
+
     """
 
     __slots__ = ("_columns", "_tokens")
@@ -53,7 +57,9 @@ class bind:  # noqa: N801  # reads as the verb it is, as contextlib's do
     ) -> None:
         given = (recording_id, frame_no, audio_chunk_no, websocket_connection_id)
         self._columns = {
-            name: value for name, value in zip(Bound._fields, given, strict=True) if value is not None
+            name: _whole(name, value)
+            for name, value in zip(Bound._fields, given, strict=True)
+            if value is not None
         }
         self._tokens: list[Token[Bound]] = []
 
@@ -73,6 +79,16 @@ class bind:  # noqa: N801  # reads as the verb it is, as contextlib's do
             # An async generator that is closed by another task leaves in that task's context,
             # where nothing was bound.
             pass
+
+
+def _whole(name: str, value: int) -> int:
+    """Return a whole number, also one of NumPy's, as an :class:`int`."""
+    try:
+        if not isinstance(value, bool):
+            return index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name} is {value!r}; pass a whole number")
 
 
 def bind_for_good(*, websocket_connection_id: int) -> None:

@@ -12,7 +12,7 @@ from .context import Bound
 from .places import Place
 from .tables import FUNCTION_ERROR
 
-__all__ = ["ErrorLog", "describe", "ending", "log_failure"]
+__all__ = ["ErrorLog", "check_log", "describe", "ending", "log_failure"]
 
 # More of a message doesn't fit into any column.
 MAX_MESSAGE = 1000
@@ -36,6 +36,12 @@ class ErrorLog(Protocol):
 
     def log_row_nowait(self, table: str, columns: Mapping[str, object]) -> None:
         """Log a row; raise if it can't be."""
+
+
+def check_log(log: object) -> None:
+    """Raise :exc:`TypeError` unless ``log`` is a log: now, and not at the first row."""
+    if isinstance(log, type) or not callable(getattr(log, "log_row_nowait", None)):
+        raise TypeError(f"log is {log!r}; pass an EngineLog")
 
 
 def describe(error: BaseException) -> str:

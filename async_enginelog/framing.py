@@ -45,11 +45,17 @@ class FrameCutter:
         sample_bytes: Bytes of a sample, all channels together.
 
     Raises:
+        TypeError: If one isn't a whole number.
         ValueError: If such a frame isn't a whole number of samples.
 
     """
 
     def __init__(self, frame_ms: int = 100, sample_rate: int = 44_100, sample_bytes: int = 2) -> None:
+        if not all(type(number) is int for number in (frame_ms, sample_rate, sample_bytes)):
+            raise TypeError(
+                f"frame_ms, sample_rate, sample_bytes are {frame_ms!r}, {sample_rate!r}, {sample_bytes!r}; "
+                "pass whole numbers"
+            )
         if min(frame_ms, sample_rate, sample_bytes) <= 0 or frame_ms * sample_rate % 1000:
             raise ValueError(
                 f"{frame_ms} ms at {sample_rate} samples a second isn't a positive, whole number of samples"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-__all__ = ["MAX_READ_BYTES", "Message", "MessageReader", "read_message"]
+__all__ = ["MAX_READ_BYTES", "Message", "MessageReader", "check_reader", "read_message", "whole_number"]
 
 # Longer messages aren't read, only counted: reading one would make the loop late.
 MAX_READ_BYTES = 65_536
@@ -48,6 +48,12 @@ class Message(NamedTuple):
 MessageReader: TypeAlias = Callable[[str | bytes], Message]
 
 _BINARY = Message("BINARY")
+
+
+def check_reader(read_message: object) -> None:
+    """Raise :exc:`TypeError` if that can't read messages: now, and not at the first one."""
+    if not callable(read_message):
+        raise TypeError(f"read_message is {read_message!r}; pass a function, or leave it out")
 
 
 def read_message(data: str | bytes) -> Message:
@@ -84,13 +90,13 @@ def _of_fields(fields: dict[str, Any]) -> Message:
         "RECORDING_ID": fields.get("RECORDING_ID"),
         "FRAME_NO": fields.get("AUDIO_FRAME_NO") if frame_no is None else frame_no,
     }
-    read = {name: _number(value) for name, value in numbers.items()}
+    read = {name: whole_number(value) for name, value in numbers.items()}
     bad = [name for name, value in numbers.items() if value is not None and read[name] is None]
     problem = f"{bad[0]} isn't a whole number of 64 bits: {_short(numbers[bad[0]])}" if bad else None
     return Message(kind, read["RECORDING_ID"], read["FRAME_NO"], kind == "FRAME", fields, problem)
 
 
-def _number(value: object) -> int | None:
+def whole_number(value: object) -> int | None:
     """Return a whole number that may have been sent as a number or as text."""
     if isinstance(value, bool):
         return None

@@ -137,7 +137,9 @@ def as_text(value: object, width: int) -> str:
         text = _json(list(value))
     else:
         raise TypeError(f"{_named(value)} isn't text; pass a str")
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return (
+        text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    )
 
 
 def _json(value: object) -> str:
@@ -210,6 +212,8 @@ def fit_text(text: str, width: int, *, keep_end: bool = False) -> str:
         text = text.replace("\0", "\u2400")
     if len(text) * 2 <= width:  # even if each character took two units
         return text
+    # A character is one unit at least: what is further off needn't be looked at.
+    text = text[-width - 1 :] if keep_end else text[: width + 1]
     units = text.encode("utf-16-le", "replace")
     if len(units) <= 2 * width:
         return text

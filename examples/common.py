@@ -24,9 +24,7 @@ def loudness(recording: Recording, frame: Frame) -> Sequence[float]:
     numbers it returns is logged as its count of records.
 
     """
-    volumes = volume_10_ms(decode(frame.audio))
-    recording.data[frame.number] = volumes
-    return volumes
+    return volume_10_ms(decode(frame.audio))
 
 
 def options_of(description: str) -> argparse.Namespace:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,25 @@ def test_zero_is_bound() -> None:
     """Zero is a number like another."""
     with bind(frame_no=7), bind(frame_no=0):
         assert bound().frame_no == 0
+
+
+@pytest.mark.parametrize("value", ["202508290514312002", 1.0, True, b"1", []])
+@pytest.mark.parametrize("name", Bound._fields)
+def test_what_is_no_number_is_refused(name: str, value: Any) -> None:
+    """Rows that say so would be refused, one by one."""
+    with pytest.raises(TypeError, match=re.escape(f"{name} is {value!r}; pass a whole number")):
+        bind(**{name: value})
+
+
+def test_numbers_of_other_libraries_are_whole_numbers() -> None:
+    """As :mod:`operator` has it: NumPy's, for instance."""
+
+    class Seven:
+        def __index__(self) -> int:
+            return 7
+
+    with bind(frame_no=Seven()):  # type: ignore[arg-type]
+        assert bound() == Bound(frame_no=7)
 
 
 def test_an_exception_passes() -> None:

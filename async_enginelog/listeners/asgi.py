@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 from ..context import bind
 from ..enginelog import EngineLog
 from ..errors import LogClosed
-from ..messages import MessageReader, read_message
+from ..failures import check_log
+from ..messages import MessageReader, check_reader, read_message
 from ..peers import TrustedProxies
 from .connections import ConnectionLog, now, said
 
@@ -63,6 +64,7 @@ class LogMiddleware:
         trusted_proxies: Addresses or networks of proxies whose ``X-Forwarded-For`` is believed.
 
     Raises:
+        TypeError: If ``log`` isn't a log, or ``read_message`` can't be called.
         ValueError: If a trusted proxy is neither an address nor a network.
 
     """
@@ -75,6 +77,8 @@ class LogMiddleware:
         read_message: MessageReader = read_message,
         trusted_proxies: Iterable[str] = (),
     ) -> None:
+        check_log(log)
+        check_reader(read_message)
         self.app = app
         self.log = log
         self._read_message = read_message

@@ -43,11 +43,15 @@ class Callee(NamedTuple):
         Return what is known of a function.
 
         Raises:
-            TypeError: If it can't be called.
+            TypeError: If it can't be called, or is a generator function.
 
         """
         if not callable(function):
             raise TypeError(f"{name} is {function!r}; pass a function")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{name} is a generator function, which doesn't run when it is called; return a list"
+            )
         is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             type(function).__call__
         )
@@ -74,12 +78,12 @@ class Calls:
     def begin(self, callee: Callee, *arguments: object) -> Call:
         """Let a function begin, in a copy of the present context."""
         call = Call(self, callee.function, arguments)
-        if callee.is_async:
-            call.run_in_task()
-            return call
         try:
-            self._threads.submit(call.run_in_thread)
-        except RuntimeError as error:  # there is no thread, and the system gives none
+            if callee.is_async:
+                call.run_in_task()
+            else:
+                self._threads.submit(call.run_in_thread)
+        except Exception as error:  # the system gives no thread, or somebody's task factory no task
             call.error, call.ended = error, now()
         return call
 
@@ -187,7 +191,11 @@ class Call:
 
     def _start_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         # A copy: the thread may not be quite out of the context.
-        self._task = self._loop.create_task(coroutine, context=self._context.copy())
+        try:
+            self._task = self._loop.create_task(coroutine, context=self._context.copy())
+        except BaseException:
+            coroutine.close()
+            raise
         self._task.add_done_callback(self._wake)
         self._calls.keep(self._task)
 

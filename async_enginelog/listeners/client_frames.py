@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from ..sequence import Outcome, Reorderer
 from .recording_log import ClientFrame, RecordingLog
 
-__all__ = ["ClientFrames"]
+__all__ = ["Arrived", "ClientFrames"]
 
 # A number so far ahead of the last one, two days of audio, is none.
 MAX_JUMP = 1_000_000
@@ -18,6 +19,20 @@ MAX_RECOGNISED = 256
 
 # So much audio waits for frames that are missing. As clients send them, 128 frames are 2 MiB.
 MAX_HELD_BYTES = 8 * 2**20
+
+
+class Arrived(NamedTuple):
+    """
+    What is known of the frames that came.
+
+    Attributes:
+        frames: Their numbers, and those that wait for others.
+        recognised: The newest ones: the number that the client gave them, and their SHA-256.
+
+    """
+
+    frames: Reorderer[ClientFrame]
+    recognised: dict[tuple[int, str], None]
 
 
 class ClientFrames:
@@ -34,6 +49,10 @@ class ClientFrames:
         first: The number of the first frame.
         take: Called with each frame that is in turn.
         complete: Called when no frame waits for others.
+        arrived: What came before, if this goes on with it; ``first`` is of no interest then.
+
+    Attributes:
+        arrived: What came so far.
 
     """
 
@@ -44,14 +63,14 @@ class ClientFrames:
         first: int,
         take: Callable[[ClientFrame], None],
         complete: Callable[[], None],
+        arrived: Arrived | None = None,
     ) -> None:
         self._log = log
         self._patience = patience
         self._take, self._complete = take, complete
         self._loop = asyncio.get_running_loop()
-        self._frames: Reorderer[ClientFrame] = Reorderer(first if 0 <= first <= MAX_JUMP else 1)
-        # The newest frames: the number that the client gave them, and their SHA-256.
-        self._recognised: dict[tuple[int, str], None] = {}
+        self.arrived = arrived or Arrived(Reorderer(first if 0 <= first <= MAX_JUMP else 1), {})
+        self._frames, self._recognised = self.arrived
         # Set while a frame waits for others and the client is there.
         self._timer: asyncio.TimerHandle | None = None
         # Since when the client is there, in the time of the loop; None while it is away.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,6 +46,8 @@ def _checked(message: Message) -> Message:
         raise TypeError(
             "the type of a Message is text, its recording_id and frame_no are whole numbers or None"
         )
+    if not isinstance(message.fields, Mapping):
+        raise TypeError("the fields of a Message are a mapping")
     return message
 
 

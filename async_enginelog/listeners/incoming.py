@@ -122,10 +122,10 @@ class _Partial:
     def add(self, data: Bytes) -> None:
         """Take a frame in. Of a long message nothing is kept: it isn't read."""
         self._size += len(data)
-        if self._size <= MAX_READ_BYTES:
-            self._parts.append(data)
-        else:
+        if self._size > MAX_READ_BYTES:
             self._parts.clear()
+        elif data:
+            self._parts.append(data)
 
     def content(self) -> str | bytes | None:
         """Return the whole message; :obj:`None` if it is long, or text that isn't UTF-8."""

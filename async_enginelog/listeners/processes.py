@@ -19,6 +19,7 @@ import orjson
 import psutil
 
 from ..enginelog import EngineLog
+from ..failures import check_log
 from ..tables import PROCESS_REGISTRY
 from ..values import as_text, fit_text
 from .connections import now
@@ -78,11 +79,13 @@ class Heartbeat:
         resources: Seconds from one row on the machine to the next, at least 0.01; :obj:`None` for none.
 
     Raises:
+        TypeError: If ``log`` isn't a log.
         ValueError: If ``interval`` isn't a positive number, or ``resources`` is too small.
 
     """  # noqa: RUF002  # the sign that is stored
 
     def __init__(self, log: EngineLog, interval: float = 30.0, resources: float | None = None) -> None:
+        check_log(log)
         if not isinstance(interval, int | float) or not 0 < interval <= sys.float_info.max:
             raise ValueError(f"interval is {interval!r}; pass a positive number of seconds")
         self._log = log

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..enginelog import EngineLog
+from ..failures import check_log
 from .analysis import Analyser, analysers_by_name
 from .calls import Callee, Calls
 from .recording import Recording
@@ -70,7 +71,8 @@ class Recorder:
             made to wait.
 
     Raises:
-        TypeError: If an analyser or ``on_finished`` can't be called.
+        TypeError: If ``log`` isn't a log, an analyser or ``on_finished`` can't be called, or a
+            length, rate or width isn't a whole number.
         ValueError: If there are no columns for an analyser, a frame isn't a whole number of samples, or
             a number isn't positive.
 
@@ -90,6 +92,7 @@ class Recorder:
         linger: float = 30.0,
         max_backlog: int = 600,
     ) -> None:
+        check_log(log)
         self._settings = Settings(frame_ms, sample_rate, sample_bytes, timeout, patience, linger, max_backlog)
         self._calls = Calls(timeout, THREADS)
         self._recordings = Recordings(

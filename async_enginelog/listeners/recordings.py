@@ -12,9 +12,13 @@ from .calls import Callee, Calls
 from .recording import Recording
 from .recording_log import RecordingLog
 from .settings import Settings
-from .stream import Owner, Stream
+from .stream import Owner, Past, Stream
 
 __all__ = ["Recordings"]
+
+# So many recordings that have ended are remembered, so that one may go on after its end. Each may take
+# 50 KiB.
+MAX_PAST = 256
 
 
 class Recordings:
@@ -31,6 +35,9 @@ class Recordings:
         on_finished: Called when the last frame is done.
         calls: Who calls them.
 
+    Attributes:
+        is_closed: Whether no recording will begin any more.
+
     """
 
     def __init__(
@@ -46,13 +53,27 @@ class Recordings:
         self._analysers = analysers
         self._on_finished = on_finished
         self._calls = calls
-        self._is_closed = False
+        self.is_closed = False
 
         # Recordings that haven't ended, and the timers of those whose client is away.
         self._running: dict[int, Stream] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         # Those that have, until they are purged.
         self._finishing: dict[int, asyncio.Task[None]] = {}
+        # What there was of the last ones that have ended, the newest at the end.
+        self._past: dict[int, Past] = {}
+        # Clients that are there.
+        self._owners: set[Owner] = set()
+
+    def come(self, owner: Owner) -> None:
+        """Hear of a client that is there."""
+        self._owners.add(owner)
+        if self.is_closed:
+            owner.recorder_closed()
+
+    def go(self, owner: Owner) -> None:
+        """Hear that it is there no longer."""
+        self._owners.discard(owner)
 
     def is_running(self, id: int) -> bool:
         """Tell whether a recording has begun, and hasn't ended."""
@@ -62,13 +83,18 @@ class Recordings:
         """Tell whether a recording has ended, and isn't purged."""
         return id in self._finishing
 
+    def was_stopped(self, id: int) -> bool:
+        """Tell whether a recording has ended by STOP, if it is remembered."""
+        return id in self._past and self._past[id].was_stopped
+
     async def begin(
         self, id: int, owner: Owner, connection_id: int | None, started: datetime, first: int = 1
     ) -> Stream | None:
         """
         Begin a recording, or go on with the one of this id.
 
-        One that ended is finished first: the rows of both are the same. Cancelling is safe.
+        One that has ended is finished first, and goes on where it was: a client has just one recording of
+        an id, and no row of it is overwritten. Cancelling is safe.
 
         Args:
             id: The RECORDING_ID.
@@ -84,21 +110,25 @@ class Recordings:
         while id in self._finishing:
             # It may be that another one is begun and ended meanwhile.
             await self._finish_now(self._finishing[id])
-        if self._is_closed:
+        if self.is_closed:
             return None
         stream = self._running.get(id)
         if stream is None:
-            stream = self._running[id] = self._new(id, first)
-            stream.begin(started)
+            past = self._past.pop(id, None)
+            stream = self._running[id] = self._new(id, first, past)
+            if past is None:
+                stream.begin(started)
+            else:
+                stream.log.note("goes on after its end")
         else:
             self._stop_timer(id)
             stream.log.note("goes on with another connection")
         stream.attach(owner, connection_id)
         return stream
 
-    def _new(self, id: int, first: int) -> Stream:
+    def _new(self, id: int, first: int, past: Past | None) -> Stream:
         log = RecordingLog(self._log, id, self._settings, self._analysers)
-        return Stream(Recording(id), log, self._settings, self._analysers, self._calls, self.end, first)
+        return Stream(Recording(id), log, self._settings, self._analysers, self._calls, self.end, first, past)
 
     async def _finish_now(self, finishing: asyncio.Task[None]) -> None:
         """Wait for a recording to be finished, but not for ever."""
@@ -144,6 +174,9 @@ class Recordings:
             await self._tell_finished(stream)
         finally:
             stream.purge()
+            self._past[stream.recording.id] = stream.past
+            if len(self._past) > MAX_PAST:
+                del self._past[next(iter(self._past))]
 
     async def _tell_finished(self, stream: Stream) -> None:
         if self._on_finished is None:
@@ -161,9 +194,11 @@ class Recordings:
         May be called again. Cancelling leaves it to go on by itself.
 
         """
-        self._is_closed = True
+        self.is_closed = True
         for stream in list(self._running.values()):
             self.end(stream, "recorder closed before STOP")
+        for owner in list(self._owners):
+            owner.recorder_closed()
         if self._finishing:
             _, late = await asyncio.wait(self._finishing.values(), timeout=self._settings.timeout)
             for task in late:

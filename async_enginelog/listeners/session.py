@@ -6,6 +6,7 @@ import asyncio
 import json
 
 from ..failures import describe
+from ..messages import whole_number
 from ..tables import FUNCTION_ERROR, WEBSOCKET_MESSAGE
 from .connections import ReceivedMessage
 from .recording_log import RECORDER, ClientFrame
@@ -17,6 +18,10 @@ __all__ = ["Session"]
 
 # So many recordings on one connection: each takes memory.
 MAX_RECORDINGS = 16
+
+# More audio at once, six seconds of it, would make the frames of all others late. The limit of a websockets
+# server is the same, unless it is told otherwise; uvicorn's is 16 times that.
+MAX_AUDIO_BYTES = 2**20
 
 # How long a client has to close a connection after its last STOP, in seconds.
 CLOSE_TIMEOUT = 10.0
@@ -51,6 +56,7 @@ class Session:
         """Return when STOP came, and the connection is closed, or when it is gone. Cancelling is safe."""
         try:
             async with self._limit:
+                self._recordings.come(self)
                 while (data := await self._socket.receive()) is not None:
                     await self._take(data)
                 if self._closing is not None:
@@ -104,7 +110,7 @@ class Session:
         await self._ask_again(stream)
 
     async def _begin(self, id: int, taken: ReceivedMessage, first: int = 1) -> Stream | None:
-        if self._closing is not None or id in self._ended:
+        if not self._recordings.is_closed and (self._closing is not None or id in self._ended):
             self._fail(f"{taken.message.type} after STOP", taken)
             return None
         if len(self._mine) + len(self._ended) >= MAX_RECORDINGS:
@@ -128,11 +134,14 @@ class Session:
         if header is None:
             self._fail(f"{len(audio)} bytes without a FRAME header before them: not taken", taken)
             return
+        if len(audio) > MAX_AUDIO_BYTES:
+            self._fail(f"{len(audio):,} bytes are more than {MAX_AUDIO_BYTES:,}: not taken", header)
+            return
         stream = await self._stream_of(header)
         if stream is None:
             return
-        self._check_audio(audio, header, stream.recording.id)
         stream.take(self._number_of(header, stream), ClientFrame(audio, taken.received, self._connection_id))
+        self._check_audio(audio, header, stream.recording.id)
         await self._ask_again(stream)
         # A client that sends faster than the engine analyses is slowed down.
         await stream.room()
@@ -147,7 +156,7 @@ class Session:
             return None
         if id in self._mine:
             return self._mine[id]
-        if self._recordings.is_finishing(id):
+        if self._recordings.is_finishing(id) or self._recordings.was_stopped(id):
             self._fail("FRAME after STOP: not taken", header)
             return None
         is_new = not self._recordings.is_running(id)
@@ -158,12 +167,12 @@ class Session:
         return stream
 
     def _check_audio(self, audio: bytes, header: ReceivedMessage, id: int) -> None:
-        announced = header.message.fields.get("BYTES_LEN")
+        announced = whole_number(header.message.fields.get("BYTES_LEN"))
         if not audio:
             self._fail("no audio in it", header, id)
         elif len(audio) % self._sample_bytes:
             self._fail(f"{len(audio)} bytes aren't a whole number of samples", header, id)
-        if isinstance(announced, int) and announced != len(audio):
+        if announced is not None and announced != len(audio):
             self._fail(f"BYTES_LEN is {announced}, but {len(audio)} bytes came", header, id)
 
     def _number_of(self, header: ReceivedMessage, stream: Stream) -> int:
@@ -219,6 +228,10 @@ class Session:
         """Hear that a recording goes on with another connection."""
         self._mine.pop(id, None)
 
+    def recorder_closed(self) -> None:
+        """Hear that no recording will begin any more."""
+        self._close_if_done()
+
     def _close_if_done(self) -> None:
         if not self._mine and self._closing is None:
             self._closing = asyncio.create_task(self._socket.close(), name="close-recorder")
@@ -226,6 +239,7 @@ class Session:
 
     def _leave(self) -> None:
         """The connection is over: let go of recordings that aren't."""
+        self._recordings.go(self)
         self._miss_audio()
         for stream in list(self._mine.values()):
             if self._socket.is_lost and stream.stopped is None:

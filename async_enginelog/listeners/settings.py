@@ -31,7 +31,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("timeout", "patience", "linger", "max_backlog"):
             number = getattr(self, name)
-            if not 0 < number < math.inf:
+            if not isinstance(number, int | float) or not 0 < number < math.inf:
                 raise ValueError(f"{name} is {number!r}; pass a positive number")
         self.cutter()  # raises now, not at the first recording
 

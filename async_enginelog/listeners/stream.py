@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from ..framing import Frame
+from ..framing import Frame, FrameCutter
 from .analysis import Analysis
 from .calls import Callee, Calls
-from .client_frames import ClientFrames
+from .client_frames import Arrived, ClientFrames
 from .connections import now
 from .recording import Recording
 from .recording_log import ClientFrame, RecordingLog
@@ -27,6 +27,27 @@ class Owner(Protocol):
     def recording_moved(self, id: int) -> None:
         """Hear that a recording goes on with another connection."""
 
+    def recorder_closed(self) -> None:
+        """Hear that no recording will begin any more."""
+
+
+class Past(NamedTuple):
+    """
+    What there was of a recording that has ended; if it goes on, none of its rows is overwritten.
+
+    Attributes:
+        cutter: How far its audio is cut.
+        arrived: The frames of the client that came.
+        frames_analysed: How many frames are done.
+        was_stopped: Whether it ended by STOP.
+
+    """
+
+    cutter: FrameCutter
+    arrived: Arrived
+    frames_analysed: int
+    was_stopped: bool
+
 
 class Stream:
     """
@@ -40,6 +61,7 @@ class Stream:
         calls: Who calls them.
         over: Called when STOP came and no frame waits for others.
         first: The number of the first client frame.
+        past: What it was, if it has ended before.
 
     Attributes:
         recording: The recording.
@@ -58,17 +80,20 @@ class Stream:
         calls: Calls,
         over: Callable[[Stream], None],
         first: int = 1,
+        past: Past | None = None,
     ) -> None:
         self.recording = recording
         self.log = log
         self.owner: Owner | None = None
         self.stopped: datetime | None = None
         self._over = over
-        self._cutter = settings.cutter()
-        self._client_frames = ClientFrames(log, settings.patience, first, self._cut, self._complete)
+        self._cutter = past.cutter if past else settings.cutter()
+        self._client_frames = ClientFrames(
+            log, settings.patience, first, self._cut, self._complete, past.arrived if past else None
+        )
         # The client's frame that was cut last.
         self._client: ClientFrame | None = None
-        self._frames_analysed = 0
+        self._frames_analysed = past.frames_analysed if past else 0
         self._analysis = Analysis(
             analysers,
             calls,
@@ -77,6 +102,13 @@ class Stream:
             done=self._analysed,
             failed=self._analyser_failed,
             max_backlog=settings.max_backlog,
+        )
+
+    @property
+    def past(self) -> Past:
+        """What it was, for one that goes on after its end."""
+        return Past(
+            self._cutter, self._client_frames.arrived, self._frames_analysed, self.stopped is not None
         )
 
     # -- begin and end ------------------------------------------------------------------------------

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 from websockets.asyncio.server import Server
 from websockets.asyncio.server import ServerConnection as ServerConnection
 from websockets.exceptions import ConnectionClosed, PayloadTooBig
-from websockets.frames import DATA_OPCODES, CloseCode, Opcode
+from websockets.frames import DATA_OPCODES, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN, Event
 from websockets.server import ServerProtocol
 
 from ..context import bind_for_good
 from ..enginelog import EngineLog
-from ..messages import MessageReader, read_message
+from ..failures import check_log
+from ..messages import MessageReader, check_reader, read_message
 from ..peers import TrustedProxies
 from .connections import ConnectionLog, said
 from .incoming import IncomingMessages
+from .sockets import GOODBYES
 
 __all__ = ["WebsocketsSocket", "server_connection"]
 
@@ -56,9 +58,12 @@ def server_connection(
         trusted_proxies: Addresses or networks of proxies whose ``X-Forwarded-For`` is believed.
 
     Raises:
+        TypeError: If ``log`` isn't a log, or ``read_message`` can't be called.
         ValueError: If a trusted proxy is neither an address nor a network.
 
     """
+    check_log(log)
+    check_reader(read_message)
     proxies = TrustedProxies(trusted_proxies)
 
     class Connection(LoggedConnection):
@@ -128,12 +133,26 @@ class LoggedConnection(ServerConnection):
 
     async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Any]:
         """Receive the next message frame by frame, and log when the engine took the first."""
-        is_first = True
-        async for part in super().recv_streaming(decode):
-            if is_first:
-                self._unnoticed(self._messages.began_next)
-            is_first = False
-            yield part
+        # A generator, typed as an iterator. What is thrown into this one is thrown into that one, as it
+        # would be without the log: an EOFError, for one, means something to websockets.
+        parts: Any = super().recv_streaming(decode)
+        following: Awaitable[Any] = anext(parts)
+        see = self._messages.began_next
+        while True:
+            try:
+                part = await following
+            except StopAsyncIteration:
+                return
+            self._unnoticed(see)
+            see = _nothing
+            try:
+                yield part
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                following = parts.athrow(error)
+            else:
+                following = anext(parts)
 
     # -- what of that is logged ---------------------------------------------------------------------
 
@@ -196,6 +215,10 @@ class LoggedConnection(ServerConnection):
         return None if isinstance(error, EOFError | OSError) else error
 
 
+def _nothing() -> None:
+    """Look at nothing."""
+
+
 class WebsocketsSocket:
     """
     A connection of a ``websockets`` server, as a recorder sees it.
@@ -220,7 +243,7 @@ class WebsocketsSocket:
         try:
             data: str | bytes = await self._websocket.recv()
         except ConnectionClosed:
-            self.is_lost = self._websocket.close_code == CloseCode.ABNORMAL_CLOSURE
+            self.is_lost = self._websocket.close_code not in GOODBYES
             return None
         return data
 

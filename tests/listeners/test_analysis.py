@@ -259,6 +259,19 @@ class TestAnalysers:
         with pytest.raises(TypeError, match="on_frame is 7; pass a function"):
             analysers_by_name(7)  # type: ignore[arg-type]
 
+    def test_must_not_be_generators(self) -> None:
+        """A generator function would do nothing when it is called."""
+
+        def numbers(recording: str, frame: Frame) -> Iterator[int]:
+            yield 1
+
+        async def later(recording: str, frame: Frame) -> AsyncIterator[int]:
+            yield 1
+
+        for analyser in (numbers, later):
+            with pytest.raises(TypeError, match="'fft' is a generator function, .*; return a list"):
+                analysers_by_name({"fft": analyser})
+
 
 class Index:
     """A number of another library, such as numpy."""
@@ -359,6 +372,24 @@ class TestFailing:
         assert [str(failure.error) for failure in bench.failures] == ["can't start new thread"]
         assert [bench.done[n].get("fft_record_cnt") for n in (1, 2)] == [None, 3]
         assert [bench.done[n]["ons_record_cnt"] for n in (1, 2)] == [3, 3]
+
+    async def test_for_want_of_a_task(self) -> None:
+        """If somebody's task factory fails, that is told for the frame, and tried again with the next."""
+
+        def refuse(loop: asyncio.AbstractEventLoop, run: Any, **more: Any) -> asyncio.Task[Any]:
+            if run.__qualname__ == "Call._await":
+                raise RuntimeError("no more tasks")
+            return asyncio.Task(run, loop=loop, **more)
+
+        loop = asyncio.get_running_loop()
+        async with analysing({"fft": plain, "ons": coroutine}) as bench:
+            loop.set_task_factory(refuse)
+            bench.put()
+            await bench.all_done()
+            loop.set_task_factory(None)
+            bench.put()
+        assert {str(failure.error) for failure in bench.failures} == {"no more tasks"}
+        assert [bench.done[n].get("ons_record_cnt") for n in (1, 2)] == [None, 3]
 
 
 @pytest.mark.parametrize("is_async", [True, False])

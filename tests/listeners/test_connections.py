@@ -198,6 +198,7 @@ class TestReading:
             (None, "it returned NoneType; return a Message"),
             (Message(5), "the type of a Message is text"),  # type: ignore[arg-type]
             (Message("A", frame_no="5"), "are whole numbers or None"),  # type: ignore[arg-type]
+            (Message("A", fields=[]), "the fields of a Message are a mapping"),  # type: ignore[arg-type]
         ],
     )
     async def test_answers_that_are_none(

@@ -219,20 +219,28 @@ class Machine(RuleBasedStateMachine):
         [(twice,)] = self.rows(
             "SELECT count(*) FROM ENGINE_DB_LOG_STEPS WHERE STEP_NAME = 'frame came twice, not cut again'"
         )
-        heard = [piece for frames in self.heard.values() for piece in pieces_of(frames)]
+        heard = [piece for parts in self.parts_heard() for piece in pieces_of(parts)]
         sent = sum(client.audio_received for client in self.clients)
         assert sent == len(heard) + not_taken + twice
         assert all(recording.data == {} for recording in self.heard)
+
+    def parts_heard(self) -> list[list[list[Frame]]]:
+        """Return the frames of each recording, in a list for each time that it was begun."""
+        parts: dict[int, list[list[Frame]]] = {}
+        for recording, frames in self.heard.items():
+            parts.setdefault(recording.id, []).append(frames)
+        return list(parts.values())
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return what the database says."""
         return self.connection.execute(sql).fetchall()
 
 
-def pieces_of(frames: list[Frame]) -> list[int]:
-    """Return the numbers of the pieces of audio that make up these frames: each whole, and there once."""
+def pieces_of(parts: list[list[Frame]]) -> list[int]:
+    """Return the numbers of the pieces of audio that make up a recording: each whole, and there once."""
+    frames = list(itertools.chain.from_iterable(parts))
     assert [frame.number for frame in frames] == list(range(1, len(frames) + 1))
-    assert all(len(frame.audio) == 16 for frame in frames[:-1])
+    assert all(len(frame.audio) == 16 for part in parts for frame in part[:-1])
     assert [frame.start_ms for frame in frames] == [10 * n for n in range(len(frames))]
     audio, pieces = b"".join(frame.audio for frame in frames), []
     while audio:

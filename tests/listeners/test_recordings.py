@@ -147,7 +147,7 @@ class TestComingBack:
         assert query(NOTES) == [("goes on with another connection",), ("connection closed before STOP",)]
 
     async def test_too_late(self, path: Path, query: Query) -> None:
-        """A recording whose client doesn't come back ends; the client may begin it anew."""
+        """A recording whose client doesn't come back ends; when it comes after all, it goes on."""
         heard = Heard()
         async with recording(path, heard, linger=0.05) as (log, recorder):
             first = MemoryClient(log).connect(recorder)
@@ -156,15 +156,57 @@ class TestComingBack:
             await until(lambda: heard.audio() == audio(1))
             assert recorder._recordings._timers == {}
             second = MemoryClient(log).connect(recorder)
-            await second.say(start(), frame(1), audio(9), stop())
+            await second.say(start(), frame(2), audio(9), stop())
             await second.done()
         assert heard.audio() == audio(1) + audio(9)
         assert len(heard.recordings) == 2
-        assert query(NOTES) == [("connection lost before STOP",), ("client didn't come back",)]
+        assert query(NOTES) == [
+            ("connection lost before STOP",),
+            ("client didn't come back",),
+            ("goes on after its end",),
+        ]
         assert query("SELECT count(DT_RECORDING_END) FROM ENGINE_DB_LOG_RECORDING_CONFIG") == [(1,)]
 
 
 class TestBeginningAnew:
+    async def test_overwrites_no_row(self, path: Path, query: Query) -> None:
+        """A client that uses an id again after STOP adds to the recording: frames, bytes, all counts."""
+        heard = Heard()
+        async with recording(path, heard) as (log, recorder):
+            for number in (1, 2, 3):
+                client = MemoryClient(log).connect(recorder)
+                await client.say(start(), frame(1), audio(number, 40), stop())
+                await client.done()
+        assert heard.audio() == audio(1, 40) + audio(2, 40) + audio(3, 40)
+        assert query(
+            "SELECT AUDIO_FRAME_NO, AUDIO_FRAME_SIZE_BYTES, START_MS "
+            "FROM ENGINE_DB_LOG_SPLIT_100_MS_AUDIO_FRAME ORDER BY 1"
+        ) == [(n + 1, 8 if n % 3 == 2 else 16, 10 * n) for n in range(9)]
+        assert query(
+            "SELECT MAX_PRE_SPLIT_AUDIO_FRAME_NO_SPLIT, TOTAL_BYTES_RECEIVED, "
+            "TOTAL_SPLIT_100_MS_FRAMES_PRODUCED, SPLIT_100_MS_FRAME_COUNTER "
+            "FROM ENGINE_DB_LOG_RECORDING_CONFIG"
+        ) == [(1, 120, 9, 9)]
+        assert query("SELECT AUDIO_FRAME_NO FROM ENGINE_DB_LOG_PRE_SPLIT_AUDIO_FRAME ORDER BY LOG_SEQ") == [
+            (1,),
+            (None,),
+            (None,),
+        ]
+        assert query(NOTES) == [("goes on after its end",)] * 2
+
+    async def test_is_forgotten_after_many_others(
+        self, path: Path, query: Query, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is remembered of recordings that have ended is bounded."""
+        monkeypatch.setattr("async_enginelog.listeners.recordings.MAX_PAST", 3)
+        async with recording(path) as (log, recorder):
+            for id in (1, 2, 3, 4, 5):
+                client = MemoryClient(log).connect(recorder)
+                await client.say(start(id), stop(id))
+                await client.done()
+            await until(lambda: not recorder._recordings._finishing)
+            assert list(recorder._recordings._past) == [3, 4, 5]
+
     async def test_waits_until_the_first_is_finished(self, path: Path) -> None:
         """START of a recording that has ended begins another one, once the first is purged."""
         heard, finished = Heard(), list[Recording]()

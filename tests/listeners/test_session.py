@@ -217,6 +217,11 @@ class TestPairing:
         assert played.heard.audio() == audio(1) + audio(2)
         assert played.errors == ["FRAME: BYTES_LEN is 30, but 20 bytes came"]
 
+    async def test_audio_of_another_length_than_text_says(self, path: Path, query: Query) -> None:
+        """A length that was sent as text is compared, too."""
+        played = await play(path, query, start(), frame(1, BYTES_LEN="10"), audio(1), stop())
+        assert played.errors == ["FRAME: BYTES_LEN is 10, but 20 bytes came"]
+
 
 class TestMissing:
     async def test_is_asked_for_once(self, path: Path, query: Query) -> None:
@@ -386,7 +391,7 @@ class TestStop:
         assert heard.count == 0
         assert [text.partition(": ")[2] for (text,) in query(ERRORS)] == [
             "FRAME after STOP: not taken",
-            "FRAME after STOP",
+            "FRAME after STOP: not taken",
             "START after STOP",
         ]
 

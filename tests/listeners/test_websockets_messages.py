@@ -387,11 +387,12 @@ class TestReadMessage:
             Message(None),  # type: ignore[arg-type]
             Message("A", recording_id="12"),  # type: ignore[arg-type]
             Message("A", frame_no=1.5),  # type: ignore[arg-type]
+            Message("A", fields=None),  # type: ignore[arg-type]
             ValueError("no such message"),
             Unsayable(),
             RecursionError(),
         ],
-        ids=range(9),
+        ids=range(10),
     )
     async def test_that_fails(
         self, path: Path, query: Query, caplog: pytest.LogCaptureFixture, answer: Any

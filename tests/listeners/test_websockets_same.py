@@ -21,7 +21,8 @@ from .side_by_side import Side
 # One loop and one log for all: there are hundreds of scenarios.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# Observations compared, by scenario.
+# Scenarios that were played, and observations that were the same in each.
+played: set[str] = set()
 compared: dict[str, int] = {}
 
 # Whole messages that websockets says it received, by the id of the connection in the log.
@@ -53,6 +54,7 @@ def rows_of(log: EngineLog, sql: str) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_logged_is_as_plain(log: EngineLog, caplog: pytest.LogCaptureFixture, name: str) -> None:
     """What is received, sent, raised, returned and logged by websockets, and in what order, is the same."""
+    played.add(name)
     plain, logged = Side(ServerConnection), Side(server_connection(log))
     for side in (plain, logged):
         await side.play(SCENARIOS[name])
@@ -120,6 +122,8 @@ async def test_same_signature(log: EngineLog, name: str) -> None:
 
 
 async def test_how_much_was_compared() -> None:
-    """The scenarios are many; pytest -s shows how many."""
-    print(f"\n{len(compared)} scenarios, {sum(compared.values()):,} observations compared, 0 differences")
-    assert len(compared) == len(SCENARIOS)
+    """No scenario that was played showed a difference; pytest -s shows how many observations that is."""
+    different = played - compared.keys()
+    total = sum(compared.values())
+    print(f"\n{len(played)} scenarios, {total:,} observations compared, {len(different)} differences")
+    assert not different

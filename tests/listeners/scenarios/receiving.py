@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConcurrencyError
 
 from ..raw import BINARY, CONT, PING, TEXT, close, frame
-from ..side_by_side import Side, scenario
+from ..side_by_side import Side, scenario, told
 
 DECODE = (None, True, False)
 DATA = ("text", "", "é€😀", b"bytes", b"", b"\xc3\xa9")
@@ -194,6 +195,44 @@ async def streaming_given_up(side: Side, parts: list[bytes], how: str) -> None:
     async with side.serve(handler):
         raw = await side.raw()
         raw.send(fragmented(BINARY, parts), frame(TEXT, b"next"))
+        await side.over(raw)
+
+
+def undecodable() -> UnicodeDecodeError:
+    """Return what a decoder raises."""
+    return UnicodeDecodeError("utf-8", b"a", 0, 1, "thrown")
+
+
+THROWN = (
+    ValueError,
+    EOFError,
+    undecodable,
+    ConcurrencyError,
+    RuntimeError,
+    asyncio.CancelledError,
+    StopIteration,
+)
+
+
+@scenario(error=THROWN, parts=([b"abc"], [b"a", b"b", b"c"]), taken=(1, 2))
+async def thrown_into_a_stream(side: Side, error: Any, parts: list[bytes], taken: int) -> None:
+    """What is thrown into a stream is as if it were raised there, and may mean something to it."""
+
+    async def handler(connection: ServerConnection) -> None:
+        generator: Any = connection.recv_streaming()
+        for _ in range(taken):
+            await side.attempt("server", "part", anext(generator))
+        try:
+            await side.attempt("server", "athrow", generator.athrow(error()))
+        except asyncio.CancelledError as cancelled:
+            side.note("server", "cancelled", told(cancelled))
+        await side.attempt("server", "anext", anext(generator))
+        await side.attempt("server", "aclose", generator.aclose())
+        await side.attempt("server", "recv", connection.recv())
+
+    async with side.serve(handler):
+        raw = await side.raw()
+        raw.send(fragmented(BINARY, parts), frame(TEXT, b"next"), close())
         await side.over(raw)
 
 
