@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-quick coverage lint types format bench clean
+.PHONY: demo test test-quick coverage lint types format bench chaos clean
 
 demo: $(READY)
 	$(BIN)/enginelog demo
@@ -33,8 +33,38 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)
-	$(BIN)/python -m benchmarks
+# What is known of the libraries that are installed here, and bandit's rules on our own code. pip-audit has
+# an environment of its own; --strict, so that a library nobody could ask about isn't taken for a good one.
+.PHONY: audit
+AUDIT := $(VENV)/audit/$(notdir $(BIN))
+audit: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pip freeze --quiet --exclude-editable > $(VENV)/installed.txt
+	$(PYTHON) -m venv $(VENV)/audit
+	$(AUDIT)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(AUDIT)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement $(VENV)/installed.txt
+
+# Rivals are measured in an environment of their own. `make bench QUICK=1` takes minutes instead of hours.
+BENCH_VENV ?= .venv-bench
+BENCH_BIN := $(BENCH_VENV)/$(notdir $(BIN))
+BENCH_READY := $(BENCH_VENV)/.ready
+
+bench: $(BENCH_READY)
+	$(BENCH_BIN)/python -m benchmarks $(if $(QUICK),--quick,--plots docs/plots)
+
+# Only ratios that repeat, against bounds. Not part of `make test`: it takes the machine for itself.
+.PHONY: bench-check
+bench-check: $(BENCH_READY)
+	$(BENCH_BIN)/python -m benchmarks --check
+
+$(BENCH_READY): pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_BIN)/python -m benchmarks.install
+	@$(PYTHON) -c 'open("$(BENCH_READY)", "w").close()'
+
+# Half an hour; CHAOS="--seconds 300" for the full form, CHAOS=--quick for a minute or two, CHAOS=load for some.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 # The ODBC driver is a Debian package. Where it can't be installed, its tests are skipped and say why.
 .PHONY: odbc

@@ -17,6 +17,7 @@ from .current import (
 )
 from .enginelog import EngineLog, Statistics, current_log, default_path
 from .errors import (
+    DatabaseDamaged,
     EngineLogError,
     LogClosed,
     NotAnEngineLog,
@@ -32,17 +33,20 @@ from .listeners.recorder import Recorder
 from .listeners.recording import Recording
 from .listeners.websockets import server_connection
 from .messages import Message, read_message
+from .retention import Keep
 from .values import MASKED_HEADERS, mask_headers
 from .version import __version__
 
 __all__ = [
     "MASKED_HEADERS",
     "Bound",
+    "DatabaseDamaged",
     "EngineLog",
     "EngineLogError",
     "Frame",
     "FrameCutter",
     "Heartbeat",
+    "Keep",
     "LogClosed",
     "LogHandler",
     "LogMiddleware",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -63,6 +64,9 @@ class Background:
             return
         thread = threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True)
         try:
+            # Python 3.11 would wait for good for the thread to start; later ones refuse by themselves.
+            if sys.is_finalizing():
+                raise RuntimeError("can't create a thread at the end of the interpreter")
             thread.start()
         except RuntimeError:  # the system gives no more
             if not self._threads:

@@ -15,6 +15,7 @@ from .batch import Batch, join, prepare
 from .database import Database, RunState
 from .errors import RowRefused, StorageError
 from .lines import Row, decode, plain_columns
+from .ownership import create_file
 from .segments import Header, Position, first_lines
 
 __all__ = ["SLICE_ROWS", "Committer", "OffLoop", "Outcome"]
@@ -139,7 +140,13 @@ class Committer:
         # Named by its place: when the commit has to be tried again, so is this, to the same end.
         segment, offset = state.position
         path = self._folder / f"unreadable-{state.run}-{segment:06}-{offset}.txt"
-        await self._off_loop(lambda: path.write_bytes(b"".join(line + b"\n" for line in lines)))
+        await self._off_loop(lambda: _write_anew(path, b"".join(line + b"\n" for line in lines)))
+
+
+def _write_anew(path: Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)
+    create_file(path)
+    path.write_bytes(data)
 
 
 def _sift(data: bytes) -> tuple[list[Row], list[bytes]]:

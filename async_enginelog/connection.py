@@ -16,21 +16,25 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
 
-from .errors import NotAnEngineLog, PathError, RowRefused, StorageError
+from .errors import DatabaseDamaged, NotAnEngineLog, PathError, RowRefused, StorageError
 from .handover import hand_over
+from .ownership import is_open_to_all, more_open, stranger
 
-__all__ = ["Connection", "check_path", "storage_errors", "uri"]
+__all__ = ["Connection", "check_companions", "check_path", "storage_errors", "uri"]
 
 # How long SQLite itself waits for a lock, in seconds: short, as the writer tries again anyway
 # and wants to see its deadline.
 BUSY_TIMEOUT = 0.25
+
+# What SQLite keeps beside a database.
+COMPANIONS = ("-wal", "-shm", "-journal")
 
 # A copy is made in steps of so many pages of 4 KiB; between them it tells how far it is.
 COPY_PAGES = 256
@@ -57,36 +61,51 @@ class Connection:
             # In this mode sqlite3 sends BEGIN IMMEDIATE itself, within the call of the first
             # statement that writes: one hand-over to the thread less for each transaction.
             connecting = aiosqlite.connect(
-                name, uri=uri, timeout=BUSY_TIMEOUT, isolation_level="IMMEDIATE", cached_statements=256
+                name,
+                uri=uri,
+                timeout=BUSY_TIMEOUT,
+                isolation_level="IMMEDIATE",
+                cached_statements=256,
+                factory=_Handle,
+                check_same_thread=False,
             )
+            _tidy_up()
+            _stop_at_exit(connecting)
             opening = asyncio.ensure_future(hand_over(connecting))
             try:
                 connection = await asyncio.shield(opening)
             except asyncio.CancelledError:
                 # Its thread would open the file nevertheless, and tell so to a loop that may be closed.
                 await _end_of(opening)
-                with suppress(sqlite3.Error):
+                with suppress(sqlite3.Error, asyncio.CancelledError):
                     await opening.result().close()
+                _stop(connecting)
                 raise
-        _stop_at_exit(connection)
+            except BaseException:
+                _stop(connecting)
+                raise
         return cls(path, connection)
 
     def check_file(self) -> None:
         """
-        Make sure that the path still leads to the file that is open.
+        Make sure that the path still leads to the files that are open: the database, its WAL and its index.
 
         On Linux and macOS a deleted file can be written to as if nothing had happened.
 
         Raises:
-            StorageError: If the file was deleted, moved or replaced.
+            StorageError: If one was deleted, moved or replaced.
 
         """
-        if _identity(self.path) != self._file:
-            raise StorageError(f"{self.path} was deleted or replaced under the log")
+        for path, identity in self._files.items():
+            if _identity(path) != identity:
+                raise StorageError(f"{path} was deleted or replaced under the log")
 
     def remember_file(self) -> None:
-        """Note which file the path leads to now, for :meth:`check_file`."""
-        self._file = _identity(self.path)
+        """Note which files the path leads to now, for :meth:`check_file`."""
+        beside = [self.path.with_name(self.path.name + suffix) for suffix in ("-wal", "-shm")]
+        found = {path: _identity(path) for path in (self.path, *beside)}
+        # SQLite makes those beside when it needs them, and lets them be as long as the database is open.
+        self._files = {path: identity for path, identity in found.items() if identity or path == self.path}
 
     async def wait_for_locks(self, timeout: float) -> None:
         """Have SQLite wait so many seconds for a lock; the default suits the writer of a log."""
@@ -99,12 +118,11 @@ class Connection:
         except (sqlite3.Error, ValueError):
             pass
         finally:
-            _running_loops.pop(self._connection, None)
+            self.abandon()
 
     def abandon(self) -> None:
         """Have the connection closed by its thread, without waiting; for a loop that is closed."""
-        self._connection.stop()
-        _running_loops.pop(self._connection, None)
+        _stop(self._connection)
 
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Execute one statement."""
@@ -194,9 +212,13 @@ def check_path(path: Path, *, create: bool, write: bool = True) -> bool:
             raise PathError(f"{path} is a folder; pass the path of a file in it")
         if not path.parent.is_dir():
             raise PathError(f"{path}: the folder {path.parent} doesn't exist; create it, or mend the path")
+        if write:
+            _refuse_planted(path)
         is_new = not path.exists() and not path.is_symlink()
         if is_new and not create:
             raise PathError(f"{path} doesn't exist; mend the path, or create it: enginelog init {path}")
+        if write and not is_new and _is_on_read_only_disk(path):
+            raise StorageError(f"{path}: its disk is read-only")
         # Readers need the folder too, but only once the last writer has gone; SQLite tells.
         if write and not os.access(path.parent, os.W_OK | os.X_OK):
             raise PathError(
@@ -214,6 +236,55 @@ def check_path(path: Path, *, create: bool, write: bool = True) -> bool:
         return path.stat().st_size == 0
 
 
+def _refuse_planted(path: Path) -> None:
+    """
+    Refuse a database that another account may have put there, where any account may.
+
+    Elsewhere, whoever owns the folder has chosen who may; an engine may share its database with others.
+
+    """
+    if not is_open_to_all(path.parent):
+        return
+    if why := stranger(path, modes=False):
+        raise PathError(f"{why}, and any account may put files into {path.parent}; use a folder of your own")
+
+
+def check_companions(path: Path, before: Collection[Path] | None = None) -> list[Path]:
+    """
+    Refuse a ``-wal``, ``-shm`` or ``-journal`` that another account may have put beside a database.
+
+    Asked before a database is opened, and again after: only what is there can't be exchanged any more.
+
+    Args:
+        before: What was there before it was opened.
+
+    Returns:
+        Those that are there.
+
+    Raises:
+        StorageError: If there is one.
+
+    """
+    with storage_errors(path):
+        files = [path.with_name(path.name + end) for end in COMPANIONS]
+        for file in files if is_open_to_all(path.parent) else ():
+            why = stranger(file, modes=False)
+            if not why and before is not None and file not in before:
+                # SQLite makes it like the database. But what it finds, it gives to root if it runs as root.
+                why = more_open(file, path)
+            if why:
+                raise StorageError(
+                    f"{why}, and any account may put files into {path.parent}; look what it is, and "
+                    "remove it if it isn't the engine's"
+                )
+        return [file for file in files if file.exists()]
+
+
+def _is_on_read_only_disk(path: Path) -> bool:
+    """Tell whether nobody can write there, as the system makes it when a disk fails."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite and the operating system raise into exceptions of our own."""
@@ -221,6 +292,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except StorageError:
         raise
+    except UnicodeDecodeError as error:  # in SQLite's own message, which names what isn't text any more
+        raise DatabaseDamaged(f"{path} is damaged: {error}") from error
     except (OverflowError, UnicodeError, sqlite3.IntegrityError, sqlite3.DataError) as error:
         raise RowRefused(str(error)) from error
     except (sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
@@ -230,18 +303,59 @@ def storage_errors(path: Path) -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             raise NotAnEngineLog(f"{path} isn't a SQLite database; pass another path") from error
+        if _tells_of_damage(error):
+            raise DatabaseDamaged(f"{path} is damaged: {error}") from error
         raise StorageError(f"{path}: {error}") from error
     except ValueError as error:  # aiosqlite's word for a connection that is closed
         raise StorageError(f"{path}: {error}") from error
 
 
+def _tells_of_damage(error: Exception) -> bool:
+    # The first byte is the error, the others say where it was met.
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code & 0xFF == sqlite3.SQLITE_CORRUPT or "Could not decode to UTF-8" in str(error)
+
+
 # -- leaving without a word -------------------------------------------------------------------------
 
-_running_loops: weakref.WeakKeyDictionary[aiosqlite.Connection, asyncio.AbstractEventLoop] = (
-    weakref.WeakKeyDictionary()
-)
+# Connections whose threads run, or may. As a signal handler can raise anything at any line, each is noted
+# before its thread starts and forgotten after that was told to stop; and held, as Python would throw away a
+# connection that is half open without a word to its thread.
+_running_loops: dict[aiosqlite.Connection, asyncio.AbstractEventLoop] = {}
 _guard: threading.Thread | None = None
 _inherited: list[Any] = []
+
+
+class _Handle(sqlite3.Connection):
+    """What SQLite has open, and the thread that uses it."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.thread = threading.current_thread()
+        with _handles_lock:
+            _handles.add(self)
+
+
+_handles: weakref.WeakSet[_Handle] = weakref.WeakSet()
+_handles_lock = threading.Lock()
+
+
+def _tidy_up() -> None:
+    """
+    Close what closed loops left open.
+
+    When a loop is closed while a statement is under way, aiosqlite's thread dies of it, and leaves the
+    transaction as it is: locked, for as long as anything refers to the connection.
+
+    """
+    for connection, loop in list(_running_loops.items()):
+        if loop.is_closed():
+            _stop(connection)
+    with _handles_lock:
+        handles = list(_handles)
+    for handle in handles:
+        if not handle.thread.is_alive():
+            handle.close()
 
 
 def _stop_at_exit(connection: aiosqlite.Connection) -> None:
@@ -260,21 +374,30 @@ def _stop_at_exit(connection: aiosqlite.Connection) -> None:
         _guard.start()
 
 
+def _stop(connection: aiosqlite.Connection) -> None:
+    """Have the thread of a connection close it and end, unless it has; never waits."""
+    connection.stop()
+    _running_loops.pop(connection, None)
+
+
 def _stop_connections() -> None:
     threading.main_thread().join()
     while True:
         for connection, loop in list(_running_loops.items()):
             if not loop.is_running():
-                connection.stop()
-                _running_loops.pop(connection, None)
+                _stop(connection)
         time.sleep(0.05)
 
 
 def _keep_inherited() -> None:
     """Never touch the parent's connections in a forked child, not even to delete them."""
     # https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
+    global _handles_lock
+    _handles_lock = threading.Lock()  # the parent's may have been held in the fork
     _inherited.extend(_running_loops)
+    _inherited.extend(_handles)
     _running_loops.clear()
+    _handles.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -22,10 +22,14 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .background import Background
+from .terminal import harmless
 
 __all__ = ["Console", "ConsoleRow", "rows_in"]
 
 logger = logging.getLogger("async_enginelog")
+
+# What a row begins with.
+MARK = "enginelog-row"
 
 # Lines that may wait for a console that doesn't read. A line has at most 64 KiB, commonly
 # 300 bytes.
@@ -78,7 +82,7 @@ class Console:
 
     def _print(self, run: int, number: int, line: bytes) -> None:
         try:
-            sys.stderr.write(f"enginelog-row {run} {number} {_ascii(line.decode().rstrip())}\n")
+            sys.stderr.write(f"{MARK} {run} {number} {_ascii(line.decode().rstrip())}\n")
             sys.stderr.flush()
         except Exception:  # closed, none at all, or somebody's own
             with self._lock:
@@ -93,12 +97,17 @@ class Console:
         now = time.monotonic()
         if now - self._last_warnings.get(subject, -QUIET) >= QUIET:
             self._last_warnings[subject] = now
-            self._background.submit(lambda: logger.warning("%s", message))
+            self._log(message)
 
     def works_again(self, subject: str, message: str) -> None:
         """Log that what :meth:`warn` told is over."""
         if self._last_warnings.pop(subject, None) is not None:
-            self._background.submit(lambda: logger.warning("%s", message))
+            self._log(message)
+
+    def _log(self, message: str) -> None:
+        # It may quote what a client sent: that neither moves a terminal's cursor nor is taken for a row.
+        plain = harmless(message).replace(MARK, "enginelog\\x2drow")
+        self._background.submit(lambda: logger.warning("%s", plain))
 
     def close(self, timeout: float) -> None:
         """Wait until all is said, up to ``timeout`` seconds."""
@@ -106,8 +115,8 @@ class Console:
 
 
 def _ascii(line: str) -> str:
-    """Return a JSON line that survives any encoding the console may have."""
-    return line if line.isascii() else re.sub(r"[^\0-\x7f]", lambda match: json.dumps(match[0])[1:-1], line)
+    """Return a JSON line that survives any encoding the console may have, and does a terminal no harm."""
+    return re.sub(r"[^ -~]", lambda match: json.dumps(match[0])[1:-1], line)
 
 
 def rows_in(capture: Iterable[bytes]) -> Iterator[ConsoleRow]:

@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 from .batch import Batch
-from .connection import Connection, check_path, uri
-from .errors import NotAnEngineLog, RowRefused, SchemaTooNew, StorageError
+from .connection import Connection, check_companions, check_path, storage_errors, uri
+from .errors import DatabaseDamaged, NotAnEngineLog, RowRefused, SchemaTooNew, StorageError
 from .migrations import APPLICATION_ID, migrations
+from .ownership import FILE_MODE, create_file
 from .segments import Position
 
-__all__ = ["Database", "DeadRun", "Progress", "RunState"]
+__all__ = ["WAL_LIMIT_BYTES", "Database", "DeadRun", "Progress", "RunState"]
 
 # The WAL is cut back to this once readers let it be checkpointed, and is checkpointed
 # passively, which waits for nobody (https://www.sqlite.org/wal.html#ckpt).
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
 CHECKPOINT_PAGES = 2000
+
+# No version of this package will ever have so many migrations: a higher number is damage.
+MAX_VERSION = 1000
 
 Synchronous = Literal["NORMAL", "FULL"]
 
@@ -97,9 +101,14 @@ class Database(Connection):
     """The connection to the database of a log, as its writer uses it."""
 
     @classmethod
-    async def open(cls, path: Path, *, create: bool, synchronous: Synchronous = "NORMAL") -> Self:
+    async def open(
+        cls, path: Path, *, create: bool, synchronous: Synchronous = "NORMAL", mode: int = FILE_MODE
+    ) -> Self:
         """
         Open a database for writing; create and migrate it as needed.
+
+        Args:
+            mode: The mode of a file that is created, whatever the umask.
 
         Raises:
             PathError: If the path can't be used as it is.
@@ -109,8 +118,13 @@ class Database(Connection):
 
         """
         is_new = check_path(path, create=create)
-        if not is_new:
+        if is_new:
+            with storage_errors(path):
+                # Not by SQLite, which leaves it to the umask. What it makes beside it gets the same mode.
+                create_file(path, mode)
+        else:
             await cls._refuse_rubbish(path)
+        before = check_companions(path)
         database = await cls.connect(path, str(path), uri=False)
         try:
             if is_new:
@@ -118,10 +132,13 @@ class Database(Connection):
                 await database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             await database._check_owner()
             await database.execute("PRAGMA journal_mode = WAL")
+            # A page that is damaged is known for it before something is written to it.
+            await database.execute("PRAGMA cell_size_check = ON")
             await database.execute(f"PRAGMA synchronous = {synchronous}")
             await database.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
             await database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             await database.migrate()
+            check_companions(path, before)
             database.remember_file()
         except BaseException:
             await database.close()
@@ -178,23 +195,36 @@ class Database(Connection):
     # -- schema ---------------------------------------------------------------------------------
 
     async def _check_owner(self) -> None:
-        [(application,)] = await self.fetch("PRAGMA application_id")
-        [(version,)] = await self.fetch("PRAGMA user_version")
+        # Whoever made the file: no view or trigger in it may call what only a program should
+        # (https://www.sqlite.org/security.html).
+        await self.execute("PRAGMA trusted_schema = OFF")
+        application, version, table = await self._identity()
         newest = len(migrations())
         if application == APPLICATION_ID:
+            if not 0 <= version <= MAX_VERSION:
+                raise DatabaseDamaged(f"{self.path} is damaged: its schema version is {version}")
             if version > newest:
                 raise SchemaTooNew(
                     f"{self.path} has schema version {version}, this version of async-enginelog knows "
                     f"{newest}; upgrade async-enginelog (pip install -U async-enginelog)"
                 )
             return
-        tables = [name for (name,) in await self.fetch("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        if tables or application or version:
-            named = f" (it has the table {tables[0]})" if tables else ""
+        if table or application or version:
+            named = f" (it has the table {table})" if table else ""
             raise NotAnEngineLog(
                 f"{self.path} is a SQLite database, but not one of async-enginelog{named}; "
                 "pass the path of a file of its own"
             )
+
+    async def _identity(self) -> tuple[int, int, str | None]:
+        """Return whose file it is, its schema version, and a table that is in it."""
+        # All at one moment: another process may be making the tables just now.
+        await self.execute("BEGIN")
+        [(application,)] = await self.fetch("PRAGMA application_id")
+        [(version,)] = await self.fetch("PRAGMA user_version")
+        tables = await self.fetch("SELECT name FROM sqlite_schema WHERE type = 'table' LIMIT 1")
+        await self.execute("ROLLBACK")
+        return application, version, tables[0][0] if tables else None
 
     async def schema_version(self) -> int:
         """Return the number of the last migration that the file has."""
@@ -209,11 +239,21 @@ class Database(Connection):
             await self.execute("BEGIN IMMEDIATE")
             # Another process may have done it while this one waited for the lock.
             if await self.schema_version() < number:
-                for statement in statements:
-                    await self.execute(statement)
+                await self._migrate(statements)
                 await self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 await self.execute(f"PRAGMA user_version = {number}")
             await self.execute("COMMIT")
+
+    async def _migrate(self, statements: Sequence[str]) -> None:
+        try:
+            for statement in statements:
+                await self.execute(statement)
+        except StorageError as error:
+            if "already exists" in str(error) or "duplicate column" in str(error):
+                raise DatabaseDamaged(
+                    f"{self.path} is damaged: its schema version says that it is older than it is: {error}"
+                ) from error
+            raise
 
     # -- rows -----------------------------------------------------------------------------------
 
@@ -291,6 +331,11 @@ class Database(Connection):
         rows = [row for run in runs for row in await self.fetch(_END_SQL, ("crashed", None, run))]
         await self.commit()
         return [DeadRun(*row) for row in rows]
+
+    async def frames_in_wal(self) -> int:
+        """Return how many pages are in the WAL as SQLite sees it, and check them in; -1 if there is none."""
+        [(_, frames, _)] = await self.fetch("PRAGMA wal_checkpoint(PASSIVE)")
+        return int(frames)
 
     async def newest_run(self) -> int:
         """Return the highest number of a run; 0 if there is none."""

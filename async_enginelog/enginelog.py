@@ -9,20 +9,23 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, Unpack
 
-from . import rows, segments, tables
+from . import ownership, rows, segments, tables
 from .console import Console
 from .database import Database, Synchronous
 from .errors import LogClosed, NotAnEngineLog, PathError, SchemaTooNew, SpoolUnusable, StorageError
 from .handover import hand_over
 from .lines import RowEncoder, encoder_of
+from .mending import Mender
+from .retention import Keep
 from .segments import Header, spool_folder
 from .spool import Spool, claim_run
 from .steps import Step, StepNumbers
+from .upkeep import Upkeep
 from .values import local_time_text, time_text
 from .version import __version__
 from .writer import Writer
@@ -115,6 +118,14 @@ class EngineLog:
         timeout: How long :meth:`flush` and :meth:`aclose` try, in seconds.
         spool_limit: How many bytes the spool may take on the disk. Beyond it, rows go to
             the console.
+        mode: The mode of a database that is created, whatever the umask; its ``-wal`` and ``-shm``
+            get the same. ``0o640`` lets its group read along, ``0o660`` also while no engine runs. Files
+            that are there keep their own; the spool is for this account only. Means nothing on Windows.
+        keep: What is kept, such as ``timedelta(days=30)``, or ``Keep(age=…, rows=…, file_bytes=…)``. What
+            is beyond goes, in the background, whole recordings at once. By default, all is kept.
+
+    Raises:
+        ValueError, TypeError: If a setting can't be meant.
 
     """
 
@@ -127,6 +138,8 @@ class EngineLog:
         timezone: Timezone = "utc",
         timeout: float = 10.0,
         spool_limit: int = 1024**3,
+        mode: int = ownership.FILE_MODE,
+        keep: Keep | timedelta | None = None,
     ) -> None:
         if synchronous not in ("NORMAL", "FULL"):
             raise ValueError(f"synchronous is {synchronous!r}; pass 'NORMAL' or 'FULL'")
@@ -139,6 +152,8 @@ class EngineLog:
         two_segments = 2 * segments.SEGMENT_BYTES
         if spool_limit < two_segments:
             raise ValueError(f"spool_limit is {spool_limit:,} bytes; pass at least {two_segments:,}")
+        self._mode = ownership.check_mode(mode)
+        self._keep = Keep.of(keep)
         self.path = true_path(path if path is not None else default_path())
         self._create = create
         self._synchronous: Synchronous = synchronous
@@ -150,6 +165,11 @@ class EngineLog:
         self._closed: str | None = "this EngineLog isn't open; use `async with EngineLog(…) as log:`"
         self._opened = False
         self._console = Console()
+        self._mender = Mender(
+            self.path,
+            lambda: Database.open(self.path, create=create, synchronous=synchronous, mode=self._mode),
+            self._console,
+        )
         self._spool: Spool
         self._header: Header
         self._append: Callable[[bytes], bool] = self._refuse
@@ -183,7 +203,7 @@ class EngineLog:
         rows wait in the spool.
 
         Raises:
-            PathError: If the path can't be used as it is, or there is no room for the spool.
+            PathError: If the path can't be used as it is.
             NotAnEngineLog: If the file isn't a database of this package.
             SchemaTooNew: If it was written by a newer version of this package.
             LogClosed: If this log was opened before; make another.
@@ -194,8 +214,7 @@ class EngineLog:
         self._loop = asyncio.get_running_loop()
         _abandon_logs_of_closed_loops()
         self._make_folder()
-        database = await self._first_database()
-        newest_run = await database.newest_run() if database is not None else 0
+        database, newest_run = await self._first_database()
         making = asyncio.create_task(hand_over(asyncio.to_thread(self._make_spool, newest_run)))
         try:
             folder = await asyncio.shield(making)
@@ -236,34 +255,63 @@ class EngineLog:
         if not self._create:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            ownership.make_folder(self.path.parent, ownership.folder_mode(self._mode))
         except OSError as error:
             raise PathError(
                 f"{self.path}: the folder {self.path.parent} can't be created: {error.strerror}"
             ) from error
 
-    async def _first_database(self) -> Database | None:
+    async def _first_database(self) -> tuple[Database | None, int]:
+        """Return the database, if it can be used now, and the number of its newest run."""
+        database = None
         try:
-            return await self._open_database()
+            database = await self._mender.open(None)
+            return database, await database.newest_run()
         except (PathError, NotAnEngineLog, SchemaTooNew):
             raise
-        except StorageError:
-            return None  # the writer tries again, and warns
-
-    async def _open_database(self) -> Database:
-        return await Database.open(self.path, create=self._create, synchronous=self._synchronous)
+        except (StorageError, ValueError, TypeError):  # the latter two: what should be a number isn't
+            if database is not None:
+                await database.close()
+            return None, 0  # the writer tries again, and warns
+        except BaseException:
+            if database is not None:
+                await database.close()
+            raise
 
     def _make_spool(self, newest_run: int) -> Path:
         folder = spool_folder(self.path)
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
+            self._claim_folder(folder)
             self._spool = self._new_run(folder, newest_run)
+        except PathError:
+            raise
         except OSError as error:
             raise PathError(
                 f"{folder}: the spool can't be created: {error.strerror or error}; "
                 "the folder of the database must be writable, with room for 48 MiB"
             ) from error
+        if self._spool.fault is not None:
+            self._console.warn(
+                "spool",
+                f"{folder}: {self._spool.fault.strerror}; the log is open on the console alone: rows go "
+                "there, for `enginelog replay`, until there is room for 48 MiB",
+            )
         return folder
+
+    def _claim_folder(self, folder: Path) -> None:
+        try:
+            ownership.make_folder(folder)
+        except OSError as error:
+            if not segments.is_disk_fault(error):
+                raise
+            return  # made later, once there is room
+        if ownership.without_others(folder):
+            self._console.warn("spool folder", f"{folder} could be written to by any account; not any more")
+        if why := ownership.strange_folder(folder):
+            raise PathError(
+                f"{why}. It is left alone: rows in it may be invented. Run the engine as that account, or "
+                "look what is in there and remove it"
+            )
 
     def _new_run(self, folder: Path, newest_run: int) -> Spool:
         for attempt in range(5, 0, -1):
@@ -288,27 +336,40 @@ class EngineLog:
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._writer = Writer(
             database,
-            self._open_database,
+            lambda: self._mender.open(self._writer.fault),
             self._spool,
             self._header,
             self._console,
             as_stored=self._as_stored,
+            upkeep=self._new_upkeep(),
         )
         self._task = self._loop.create_task(self._run_writer(), name="enginelog-writer")
+
+    def _new_upkeep(self) -> Upkeep | None:
+        if self._keep is None:
+            return None
+        return Upkeep(self._keep, self._as_stored, self._spool.folder, self._spool.off_loop, self._console)
 
     async def _run_writer(self) -> None:
         await self._writer.run()
         if self._closed is None and self._closing is None:
             warnings.warn(f"unclosed {self!r}; its rows are kept", ResourceWarning, source=self, stacklevel=2)
 
-    def _ensure_writer(self) -> None:
-        """Start another writer if the task was cancelled or its loop is gone."""
+    def _is_elsewhere(self) -> bool:
+        """Tell whether the loop of the writer isn't the one that runs here, and runs no more."""
         elsewhere = self._loop is not asyncio.get_running_loop()
         if elsewhere and self._loop.is_running():
             raise LogClosed(
                 f"{self!r} belongs to another event loop, which is running; there, use "
                 "asyncio.run_coroutine_threadsafe(log.flush(), loop)"
             )
+        return elsewhere
+
+    async def _ensure_writer(self) -> None:
+        """Start another writer if the task was cancelled or its loop is gone."""
+        elsewhere = self._is_elsewhere()
+        if not elsewhere and self._writer.is_ending:
+            await asyncio.wait({self._task})  # two at a time would commit the same rows
         if elsewhere or self._task.done():
             self._start_writer()
 
@@ -325,10 +386,14 @@ class EngineLog:
 
         """
         self._check_open()
-        self._ensure_writer()
+        end = self._spool.end
         try:
             async with asyncio.timeout(self._timeout):
-                await self._writer.committed_up_to(self._spool.end)
+                await self._ensure_writer()
+                while not await self._writer.committed_up_to(end):
+                    if self._closing is not None:
+                        raise self._not_committed()
+                    await self._ensure_writer()  # somebody has cancelled it meanwhile
         except TimeoutError:
             raise self._not_committed() from self._writer.fault
 
@@ -361,10 +426,11 @@ class EngineLog:
             await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        self._ensure_writer()
+        self._is_elsewhere()
         self._stop_accepting("this EngineLog is closed")
-        self._writer.stop()
         try:
+            await self._ensure_writer()
+            self._writer.stop()
             await self._end_writer()
             drained = await hand_over(asyncio.to_thread(self._end_threads))
         except asyncio.CancelledError:

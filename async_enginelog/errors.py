@@ -7,6 +7,7 @@ The exceptions of the package.
     ├── LogClosed            (also RuntimeError)  a call on a log that isn't open
     └── StorageError         (also OSError)       the database or the spool can't be used now
         ├── PathError                             no such folder or file, a folder, no permission
+        ├── DatabaseDamaged                       what is in the file can't be read
         ├── NotAnEngineLog                        not a SQLite file, or somebody else's
         ├── SchemaTooNew                          written by a newer version of this package
         └── SpoolUnusable                         no room in the spool, or its disk fails
@@ -18,6 +19,7 @@ Wrong arguments are :exc:`TypeError` and :exc:`ValueError`, as everywhere in Pyt
 from __future__ import annotations
 
 __all__ = [
+    "DatabaseDamaged",
     "EngineLogError",
     "LogClosed",
     "NotAnEngineLog",
@@ -43,6 +45,10 @@ class StorageError(EngineLogError, OSError):
 
 class PathError(StorageError):
     """The path of the database can't be used as it is."""
+
+
+class DatabaseDamaged(StorageError):
+    """The database is broken; what can be saved of it is being saved, or ``enginelog salvage`` does it."""
 
 
 class NotAnEngineLog(StorageError):

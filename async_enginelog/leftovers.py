@@ -11,10 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from .ownership import planted
 from .segments import Header, Position, lock_path, read_header, read_lines, segments_of
 from .spool import drop_lock, take_lock
 
-__all__ = ["Leftover", "is_alive", "runs_in", "take_leftover"]
+__all__ = ["Leftover", "is_alive", "planted_file", "runs_in", "take_leftover"]
 
 
 def runs_in(folder: Path) -> list[int]:
@@ -24,12 +25,32 @@ def runs_in(folder: Path) -> list[int]:
     return sorted({int(match[1]) for match in matches if match})
 
 
+def planted_file(folder: Path, run: int) -> str | None:
+    """
+    Say which segment of ``run`` another account may have put there, or written to; :obj:`None` if none.
+
+    Its rows could be anybody's invention, so nobody should take them for the engine's.
+
+    Raises:
+        OSError: If nothing can be known of them.
+
+    """
+    found = (planted(folder, path) for _, path in segments_of(folder, run))
+    return next((why for why in found if why), None)
+
+
+def _planted_lock(folder: Path, run: int) -> str | None:
+    # Whoever may read a lock can take it: who may write to it says nothing.
+    return planted(folder, lock_path(folder, run), modes=False)
+
+
 def is_alive(folder: Path, run: int) -> bool:
     """Tell whether the process of ``run`` is alive, by its lock."""
     if run not in runs_in(folder):
         return False
-    if not lock_path(folder, run).exists():
-        return False  # taking it would make it: of the account that only looks
+    if not lock_path(folder, run).exists() or _planted_lock(folder, run):
+        # Taking it would make it: of the account that only looks. And what a stranger locks says nothing.
+        return False
     lock = take_lock(folder, run)
     if lock is None:
         return True
@@ -98,6 +119,31 @@ def _damaged_line(path: Path, offset: int) -> tuple[bytes, int]:
 
 
 def take_leftover(folder: Path, run: int) -> Leftover | None:
-    """Take the spool of ``run`` if its process is dead; :obj:`None` if it is alive."""
+    """
+    Take the spool of ``run`` if its process is dead; :obj:`None` if it is alive.
+
+    Raises:
+        OSError: If nothing can be known of its files, or they may be the work of another account.
+
+    """
+    if why := _planted_lock(folder, run):
+        raise PermissionError(_left_alone(why))
     lock = take_lock(folder, run)
-    return None if lock is None else Leftover(folder, run, lock)
+    if lock is None:
+        return None
+    try:
+        why = planted_file(folder, run)
+    except OSError:
+        drop_lock(lock, remove=False)
+        raise
+    if why:
+        drop_lock(lock, remove=False)
+        raise PermissionError(_left_alone(why))
+    return Leftover(folder, run, lock)
+
+
+def _left_alone(why: str) -> str:
+    return (
+        f"{why}. It is left alone, as its rows may be invented; if they are this engine's, give it to its "
+        "account (chown) and take the right to write from all others (chmod o-w)"
+    )

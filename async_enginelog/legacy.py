@@ -17,7 +17,16 @@ from typing import Any, NamedTuple
 
 from .tables import Column, Kind, Table
 from .tally import Note, Tally
-from .values import MASKED_HEADERS, as_integer, as_real, as_text, fit_text, time_text
+from .values import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    MASKED_HEADERS,
+    as_integer,
+    as_real,
+    as_text,
+    fit_text,
+    time_text,
+)
 from .wallclock import Certainty, WallClock, as_utc
 
 __all__ = ["OldColumn", "OldRow", "OldTable", "Times", "Translator", "note_conflicts", "thing_of"]
@@ -32,10 +41,22 @@ UTC_DEFAULT, UTC_LENGTH = "CURRENT_TIMESTAMP", 19
 # These differ from row to row of one thing, and nothing is wrong.
 CHANGING_TIMES = {"dt_added", "last_heartbeat", "last_split_100_ms_frame_time"}
 
-# A header in JSON, or in what Python prints of a dictionary, also if its end was cut off.
+_CREDENTIALS = "|".join(sorted(MASKED_HEADERS))
+
+# A header in JSON, or in what Python prints of a dictionary, of pairs or of lists of values, as text or
+# as bytes, also if its end was cut off. A comma is behind a name only where a pair begins with it.
 CREDENTIAL = re.compile(
-    rf"""(["'])({"|".join(sorted(MASKED_HEADERS))})\1\s*:\s*(["'])(?:\\.|(?!\3).)*(?:\3|$)""",
-    re.IGNORECASE | re.DOTALL,
+    rf"""
+    (?P<name> (?: [\[(]\s*b?(["'])(?:{_CREDENTIALS})\2\s*, | b?(["'])(?:{_CREDENTIALS})\3\s*: ) \s* )
+    (?P<open> (?P<list>[\[(]\s*)? b?)
+    (?P<quote>["']) (?:\\.|(?!(?P=quote)).)* (?:(?P=quote)|$)
+    (?(list) (?: \s*,\s*b?(?P<more>["']) (?:\\.|(?!(?P=more)).)* (?:(?P=more)|$) )* )
+    """,
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+# The same as lines, with those that go on with a value.
+CREDENTIAL_LINE = re.compile(
+    rf"^([ \t]*(?:{_CREDENTIALS})[ \t]*:)[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*", re.IGNORECASE | re.MULTILINE
 )
 
 # The times that are known of each thing, as they are stored.
@@ -172,7 +193,7 @@ class Translator:
     def _of_two_spellings(self, column: Column, given: Sequence[Any]) -> Any:
         known = [value for value in given if value is not None]
         if len(set(known)) > 1:
-            self._tally.note(Note.CONFLICT, column.name, ", ".join(map(str, known)))
+            self._tally.note(Note.MISSPELT, column.name, ", not ".join(map(str, known)))
         return known[0] if known else None
 
     def _value(self, column: Column, place: int, value: Any) -> Any:
@@ -191,13 +212,14 @@ class Translator:
             case Kind.TEXT:
                 return self._text(column, as_text(value, column.width))
             case Kind.INTEGER:
-                return value if type(value) is int else as_integer(value)
+                return value if type(value) is int else _fitting(value)
             case Kind.REAL:  # pragma: no branch
                 return _finite(as_real(value))
 
     def _text(self, column: Column, text: str) -> str:
         if column.headers:
-            masked = CREDENTIAL.sub(r"\1\2\1: \3***\3", text)
+            masked = CREDENTIAL.sub(r"\g<name>\g<open>\g<quote>***\g<quote>", text)
+            masked = CREDENTIAL_LINE.sub(r"\1 ***", masked)
             if masked != text:
                 self._tally.note(Note.MASKED, column.name, "")
             text = masked
@@ -224,6 +246,14 @@ class Translator:
         times = (values[place] for place in self._old.clocks)
         shown = [time.replace("T", " ") for time in times if isinstance(time, str) and time[:1].isdigit()]
         return bisect_right(self._lives, min(shown)) if shown else self.life
+
+
+def _fitting(value: object) -> int:
+    """Return a whole number; one beyond 64 bits would become the nearest, and that is another's id."""
+    number = as_integer(value)
+    if number in (INTEGER_MIN, INTEGER_MAX) and int(value) != number:  # type: ignore[call-overload]
+        raise ValueError("not a number of 64 bits")
+    return number
 
 
 def _finite(value: float | None) -> float:

@@ -7,6 +7,7 @@ import re
 from urllib.parse import quote, unquote, urlsplit
 
 from .errors import PathError
+from .terminal import harmless
 
 __all__ = ["connection_string", "is_foreign", "local_path"]
 
@@ -35,7 +36,8 @@ def local_path(path: str) -> str:
     """
     Return the absolute path of a file, as SQL Server opens it on the same host.
 
-    The file need not exist here: it may be on another machine.
+    The file need not exist here: it may be on another machine. So a drive that is a folder on the network
+    can't be told from one that isn't.
 
     Raises:
         PathError: If it is on the network, isn't absolute, or can't be the path of a file.
@@ -43,7 +45,7 @@ def local_path(path: str) -> str:
     """
     if path[:5].lower() == "file:":
         path = _path_of_uri(path)
-    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", path):
+    if harmless(path) != path:
         raise PathError(f"{path!r} has control characters in it; rename the file")
     if re.match(r"[\\/]{2}[?.][\\/](?!UNC[\\/])", path, re.IGNORECASE):
         path = path[4:]  # \\?\C:\… says the same as C:\…
@@ -74,6 +76,8 @@ def _windows_path(path: str) -> str:
         raise PathError(f"{path} can't be a path of Windows: {wrong.group()} is in it; mend the path")
     if len(normal) == len("C:\\"):
         raise PathError(f"{path} is a drive; pass the path of a file")
+    if ntpath.basename(path) in ("", ".", ".."):
+        raise PathError(f"{path} is a folder; pass the path of the file in it")
     if len(normal) > MAX_PATH_CHARACTERS:
         raise PathError(
             f"{path} has {len(normal)} characters; not every program on Windows opens more than "

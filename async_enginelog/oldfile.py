@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from .connection import Connection, check_path, uri
-from .errors import NotAnEngineLog, PathError, StorageError
+from .errors import DatabaseDamaged, NotAnEngineLog, PathError, StorageError
 from .legacy import OldColumn, OldTable
 from .migrations import APPLICATION_ID
+from .salvage import beside
 from .tables import TABLES, WEBSOCKET_CONNECTION, WEBSOCKET_MESSAGE
 
 __all__ = ["OldFile", "OldTables"]
@@ -29,14 +30,32 @@ COUNTED = (
 )
 
 # The rest are SQLite's own.
-_TABLES_SQL = "SELECT name FROM sqlite_schema WHERE type = 'table' AND substr(name, 1, 7) <> 'sqlite_'"
+_NAMES_SQL = "SELECT name FROM sqlite_schema WHERE type = ? AND substr(name, 1, 7) <> 'sqlite_'"
+
+# What SQLite calls its number of a row, unless a column is called so (https://www.sqlite.org/rowidtable.html).
+ROW_NUMBERS = ("rowid", "_rowid_", "oid")
 
 
 class OldTables(NamedTuple):
-    """What is in an old file: tables of the engine's log, and others with their numbers of rows."""
+    """
+    What is in an old file.
+
+    Attributes:
+        known: Tables of the engine's log.
+        others: Other tables, with their numbers of rows.
+        views: Views that are called like tables of the log that aren't there.
+
+    """
 
     known: list[OldTable]
     others: dict[str, int | None]
+    views: Sequence[str] = ()
+
+    @property
+    def missing(self) -> list[str]:
+        """The tables of the log that aren't there."""
+        there = {old.table.name for old in self.known}
+        return [name for name in TABLES if name not in there]
 
 
 class OldFile(Connection):
@@ -75,14 +94,18 @@ class OldFile(Connection):
             raise
         return old
 
-    async def _check_readable(self) -> None:
+    async def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Do what a connection does, and say what to do if that can't be."""
         try:
-            [(application,)] = await self.fetch("PRAGMA application_id")
-            await self.fetch("SELECT count(*) FROM sqlite_schema")
+            return await super().fetch(sql, parameters)
         except NotAnEngineLog:
             raise
         except StorageError as error:
-            raise StorageError(f"{error}{_hint(self.path)}") from error
+            raise type(error)(f"{error}{_hint(error, self.path)}") from error
+
+    async def _check_readable(self) -> None:
+        [(application,)] = await self.fetch("PRAGMA application_id")
+        await self.fetch("SELECT count(*) FROM sqlite_schema")
         if application == APPLICATION_ID:
             raise NotAnEngineLog(
                 f"{self.path} is a database of async-enginelog, not of the old engine: nothing to import"
@@ -94,26 +117,43 @@ class OldFile(Connection):
 
         Raises:
             NotAnEngineLog: If no table is one of the engine's log.
+            StorageError: If the rows of one have no numbers, which tell how far it is read.
 
         """
-        names = [name for (name,) in await self.fetch(_TABLES_SQL)]
+        names = [name for (name,) in await self.fetch(_NAMES_SQL, ("table",))]
         by_name = {name.upper(): name for name in names}
         known = [await self._table(table, by_name[table]) for table in TABLES if table in by_name]
         if not known:
             found = f"it has {', '.join(sorted(names)[:3])}" if names else "it has none at all"
             raise NotAnEngineLog(f"{self.path} has no table of an engine's log ({found}); pass another path")
         others = {name: await self._count(name) for name in names if name.upper() not in TABLES}
-        return OldTables(known, others)
+        views = {name.upper() for (name,) in await self.fetch(_NAMES_SQL, ("view",))}
+        return OldTables(known, others, [table for table in TABLES if table in views])
 
     async def _table(self, table: str, name: str) -> OldTable:
         columns = await self.fetch("SELECT name, dflt_value, type, pk FROM pragma_table_info(?)", (name,))
-        return OldTable(
+        old = OldTable(
             TABLES[table],
             [
                 OldColumn(column, default, kind.upper() == "INTEGER" and pk == 1)
                 for column, default, kind, pk in columns
             ],
         )
+        await self._check_numbered(old)
+        return old
+
+    async def _check_numbered(self, old: OldTable) -> None:
+        """Refuse a table whose rows have no numbers before anything is imported, not halfway."""
+        number, name = _row_number(old), old.table.name
+        why = "; in a copy of the file, make it anew without that, and import the copy"
+        if number is None:
+            raise StorageError(f"{self.path}: {name} has columns called {', '.join(ROW_NUMBERS)}{why}")
+        try:
+            await self.fetch(f"SELECT {number} FROM {name} LIMIT 0")  # noqa: S608
+        except StorageError as error:
+            if "no such column" not in str(error):
+                raise
+            raise StorageError(f"{self.path}: {name} is a table WITHOUT ROWID{why}") from error
 
     async def _count(self, name: str) -> int | None:
         try:
@@ -134,8 +174,9 @@ class OldFile(Connection):
             StorageError: If they can't be read now.
 
         """
+        number = _row_number(old)
         columns = ", ".join(_quoted(column.name) for column in old.columns)
-        sql = f"SELECT rowid, {columns} FROM {old.table.name} WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
+        sql = f"SELECT {number}, {columns} FROM {old.table.name} WHERE {number} > ? ORDER BY {number} LIMIT ?"  # noqa: S608
         rows = await self.fetch(sql, (after, limit))
         if self._at_rest != (self._at_rest and _state_at_rest(self.path)):
             raise StorageError(f"{self.path}: its engine writes to it again; call this again")
@@ -197,6 +238,12 @@ def _reused_ids(old: OldTable) -> Iterator[str]:
             """  # noqa: S608
 
 
+def _row_number(old: OldTable) -> str | None:
+    """Return what SQLite's number of a row is called there; :obj:`None` if columns have all its names."""
+    columns = {column.name.lower() for column in old.columns}
+    return next((name for name in ROW_NUMBERS if name not in columns), None)
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -212,23 +259,27 @@ def _state_at_rest(path: Path) -> tuple[int, int] | None:
     with path.open("rb") as file:
         header = file.read(20)
     # https://www.sqlite.org/fileformat.html#the_database_header
-    if header[18:19] != b"\2" or _beside(path, "-wal").exists():
+    if header[18:19] != b"\2" or beside(path, "-wal").exists():
         return None
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
-def _hint(path: Path) -> str:
-    """Return what to do about a file that SQLite can't read without writing to it."""
-    if _beside(path, "-journal").exists():
+def _hint(error: StorageError, path: Path) -> str:
+    """Return what to do about a file that can't be read, or that SQLite can't read without writing to it."""
+    if isinstance(error, DatabaseDamaged):
+        saved = path.with_name(f"saved-{path.name}").name
+        return (
+            f". Save what can be read, and import that: sqlite3 {path.name} .recover | sqlite3 {saved}; what "
+            "was cut off of it is in a backup, if there is one"
+        )
+    if "locked" in str(error):
+        return "; close the program that holds it (its engine, or a database browser), and call this again"
+    if beside(path, "-journal").exists():
         return (
             f"; its engine died while it wrote, and {path.name}-journal has what must be undone. Copy both "
             "files, open the copy once with any program that may write to it, and import the copy"
         )
-    if _beside(path, "-wal").exists():
+    if beside(path, "-wal").exists():
         return f"; copy {path.name} and {path.name}-wal into a folder that is yours, and import the copy"
     return ""

@@ -70,13 +70,17 @@ async def _recover(
     leftover = await off_loop(lambda: take_leftover(folder, run))
     if leftover is None:
         return 0
-    done = False
     try:
         recovered = await _commit_leftover(database, leftover, committer, off_loop)
-        done = True
-        return recovered
-    finally:
-        await off_loop(lambda: leftover.let_go(remove=done))
+    except GeneratorExit:
+        # The loop was closed under the task: nobody is left to wait for a thread.
+        leftover.let_go(remove=False)
+        raise
+    except BaseException:
+        await off_loop(lambda: leftover.let_go(remove=False))
+        raise
+    await off_loop(lambda: leftover.let_go(remove=True))
+    return recovered
 
 
 async def _commit_leftover(

@@ -19,6 +19,8 @@ from typing import BinaryIO, NamedTuple
 
 import orjson
 
+from .ownership import FILE_MODE
+
 __all__ = [
     "FORMAT",
     "READ_BYTES",
@@ -27,6 +29,7 @@ __all__ = [
     "Position",
     "create_segment",
     "first_lines",
+    "is_disk_fault",
     "lock_path",
     "read_header",
     "read_lines",
@@ -41,6 +44,13 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 # What is read at once; many times the longest line.
 READ_BYTES = 2 * 1024 * 1024
 _ZEROS = bytes(256 * 1024)
+
+
+# What a disk, or the system, has to say that is over one day. The path is right then.
+_DISK_FAULTS = {
+    getattr(errno, name, None)
+    for name in ("EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EROFS", "ESTALE")
+}
 
 
 class Position(NamedTuple):
@@ -86,6 +96,11 @@ def segments_of(folder: Path, run: int) -> Iterator[tuple[int, Path]]:
     yield from sorted(found)
 
 
+def is_disk_fault(error: OSError) -> bool:
+    """Tell whether an error speaks of the disk or the system, not of a path that is wrong."""
+    return error.errno is not None and error.errno in _DISK_FAULTS
+
+
 def create_segment(path: Path, header: bytes, size_bytes: int) -> mmap.mmap:
     """
     Create a segment, with its room on the disk, and map it into memory.
@@ -94,8 +109,8 @@ def create_segment(path: Path, header: bytes, size_bytes: int) -> mmap.mmap:
         OSError: If the disk is full, or the file can't be made.
 
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, FILE_MODE)
     try:
         _allocate(descriptor, size_bytes)
         segment = mmap.mmap(descriptor, size_bytes)

@@ -26,12 +26,14 @@ from filelock import FileLock, Timeout
 from .background import Background
 from .errors import SpoolUnusable
 from .handover import hand_over
+from .ownership import create_file, make_folder, strange_folder
 from .segments import (
     READ_BYTES,
     Header,
     Position,
     create_segment,
     first_lines,
+    is_disk_fault,
     lock_path,
     read_lines,
     segment_path,
@@ -67,24 +69,36 @@ def claim_run(folder: Path, above: int = 0) -> int:
         folder: The spools of the database.
         above: The highest number that the database knows.
 
-    Raises:
-        OSError: If the folder can't be written to.
+    Where it can't be remembered, as the disk is full, other runs know of it by its files and the database.
 
     """
-    memory = folder / "last-run"
-    with FileLock(folder / "last-run.lock", timeout=10, mode=0o600):
-        try:
-            last = int(memory.read_text("ascii"))
-        except (FileNotFoundError, ValueError):
-            last = 0
-        # A number that leaves no room for ids is damage.
-        last = max(number for number in (0, last, above, *_runs_with_files(folder)) if number < MAX_RUN)
-        number = max(int(time.time()), last + 1)
-        # In one step: a memory that is cut in half would forget.
-        fresh = memory.with_suffix(".new")
-        fresh.write_text(str(number), "ascii")
-        fresh.replace(memory)
+    try:
+        with FileLock(folder / "last-run.lock", timeout=10, mode=0o600):
+            number = _next_run(folder, above)
+            _remember(folder, number)
+    except OSError:
+        number = _next_run(folder, above)
     return number
+
+
+def _next_run(folder: Path, above: int) -> int:
+    try:
+        last = int((folder / "last-run").read_text("ascii"))
+    except (OSError, ValueError):
+        last = 0
+    # A number that leaves no room for ids is damage, or of a clock that is.
+    last = max(number for number in (0, last, above, *_runs_with_files(folder)) if number < MAX_RUN)
+    now = int(time.time())
+    return max(now if now < MAX_RUN else 0, last + 1)
+
+
+def _remember(folder: Path, number: int) -> None:
+    # In one step: a memory that is cut in half would forget.
+    fresh = folder / "last-run.new"
+    fresh.unlink(missing_ok=True)  # of a process that died here, or a link to somebody's file
+    create_file(fresh)
+    fresh.write_text(str(number), "ascii")
+    fresh.replace(folder / "last-run")
 
 
 def _runs_with_files(folder: Path) -> list[int]:
@@ -156,8 +170,14 @@ class Spool:
         limit_bytes: How much room the spool may take on the disk.
         segment_bytes: Size of one segment.
 
+    If the disk has no room for the first segment, or fails, the spool begins without one, and takes rows
+    once one can be made.
+
+    Attributes:
+        fault: Why no segment could be made the last time.
+
     Raises:
-        OSError: If the first segment can't be made.
+        OSError: If the first segment can't be made, and that isn't the disk's fault.
 
     """
 
@@ -167,9 +187,8 @@ class Spool:
         self._header = header.line()
         self._segment_bytes = segment_bytes
         self._max_segments = max(2, limit_bytes // segment_bytes)
-        self._lock_file = take_lock(folder, header.run)
-        if self._lock_file is None:
-            raise SpoolUnusable(f"{lock_path(folder, header.run)} is locked by another process")
+        self._lock_file: FileLock | None = None
+        self.fault: OSError | None = None
 
         # Rows appended by the event loop, and by threads: an int each, so that
         # the loop's count needs no lock.
@@ -179,15 +198,12 @@ class Spool:
         # When `appended` reaches this, append() returns True: the writer wants to know.
         self.attention = 1
 
-        # Oldest and newest segment that exist and aren't released, newest mapped.
-        self._oldest = self._newest = 1
+        # Oldest and newest segment that exist and aren't released, newest mapped; 0 as long as there is none.
+        self._oldest, self._newest = 1, 0
         # A file to read each segment that isn't released, also when somebody removes its name.
         self._files: dict[int, BinaryIO] = {}
-        try:
-            self._map = self._create(1)
-        except OSError:
-            drop_lock(self._lock_file, remove=True)
-            raise
+        self._retry_at = 0.0
+        self._map = self._first_map()
         self._write = self._map.write
 
         # Guards all that follows, and the change of segments.
@@ -196,14 +212,28 @@ class Spool:
         self._count_lock = threading.RLock()
         self._spares: deque[mmap.mmap] = deque()
         self._preparing = False
-        self._retry_at = 0.0
-        self._fault: OSError | None = None
         self._closed: str | None = None
         self._closed_at = 0
 
         # Makes and removes segments, and reads those that aren't mapped any more.
         self._background = Background("enginelog-spool")
         self._prepare_spare()
+
+    def _first_map(self) -> mmap.mmap:
+        try:
+            first = self._create(1)
+        except OSError as error:
+            if not is_disk_fault(error):
+                if self._lock_file is not None:
+                    drop_lock(self._lock_file, remove=True)
+                raise
+            self.fault, self._retry_at = error, time.monotonic() + RETRY_DELAY
+            # Every write to a map that is closed fails, as to one that is full.
+            nothing = mmap.mmap(-1, 1)
+            nothing.close()
+            return nothing
+        self._newest = 1
+        return first
 
     def append(self, line: bytes) -> bool:
         """
@@ -257,8 +287,8 @@ class Spool:
             self._prepare_spare()
 
     def _reason(self) -> str:
-        if self._fault is not None:
-            return f"{self.folder}: {self._fault.strerror or self._fault}"
+        if self.fault is not None:
+            return f"{self.folder}: {self.fault.strerror or self.fault}"
         if self._at_limit():
             return f"{self.folder} is at its limit of {self._max_segments * self._segment_bytes:,} bytes"
         return f"{self.folder}: the disk is too slow to make the next segment"
@@ -284,7 +314,7 @@ class Spool:
         except OSError as error:
             fault = error
         with self._lock:
-            self._fault, self._preparing = fault, False
+            self.fault, self._preparing = fault, False
             if spare is None:
                 self._retry_at = time.monotonic() + RETRY_DELAY
             else:
@@ -293,13 +323,22 @@ class Spool:
 
     def _create(self, number: int) -> mmap.mmap:
         path = segment_path(self.folder, self.run, number)
-        try:
-            segment = create_segment(path, self._header, self._segment_bytes)
-        except FileNotFoundError:  # somebody removed the folder
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            segment = create_segment(path, self._header, self._segment_bytes)
+        if not self.folder.is_dir():  # somebody removed it, or there was no room for it
+            # The folder above may be a disk that was taken away: its return hides what is put there now.
+            self.folder.parent.stat()
+            make_folder(self.folder)
+            if why := strange_folder(self.folder):
+                raise PermissionError(why)
+        self._hold_lock()
+        segment = create_segment(path, self._header, self._segment_bytes)
         self._files[number] = path.open("rb")
         return segment
+
+    def _hold_lock(self) -> None:
+        if self._lock_file is None:
+            self._lock_file = take_lock(self.folder, self.run)
+        if self._lock_file is None:
+            raise SpoolUnusable(f"{lock_path(self.folder, self.run)} is locked by another process")
 
     def _remove(self, number: int) -> None:
         file = self._files.pop(number, None)
@@ -311,7 +350,10 @@ class Spool:
     def end(self) -> Position:
         """The place behind the newest row."""
         with self._lock:
-            return Position(self._newest, self._map.tell() if not self._closed else self._closed_at)
+            return Position(max(1, self._newest), self._closed_at if self._closed else self._tell())
+
+    def _tell(self) -> int:
+        return self._map.tell() if self._newest else 0
 
     @property
     def start(self) -> Position:
@@ -335,6 +377,8 @@ class Spool:
                 if position.segment == self._newest and not self._closed:
                     return self._read_newest(position, max_lines)
                 newest = self._newest
+            if not newest:
+                return b"", position
             data, offset = await self._read_file(position, max_lines)
             if data or position.segment >= newest:
                 return data, Position(position.segment, offset)
@@ -390,7 +434,7 @@ class Spool:
         with self._lock:
             if self._closed:
                 return False
-            self._closed, self._closed_at = reason, self._map.tell()
+            self._closed, self._closed_at = reason, self._tell()
             self._map.close()
         cleaning = self._background.submit(lambda: self._clean_up(committed))
         self._background.close(timeout)
@@ -413,6 +457,8 @@ class Spool:
 
     def _is_committed(self, committed: Position) -> bool:
         """Tell whether no row stands behind ``committed``, not even one of a thread's at the last moment."""
+        if not self._newest:
+            return True
         offset = committed.offset if committed.segment == self._newest else 0
         return not read_lines(self._files[self._newest], offset, 1)[0]
 

@@ -36,12 +36,17 @@ from .sqlserver_link import (
     server_test,
 )
 from .sqlserver_views import RANGE, TIMELINE, range_batch, timeline_batch, view_batch
-from .tsql import Target, call, literal, quoted
+from .tsql import Target, call, is_ours, literal, quoted
 
 __all__ = ["FIRST_WORDS", "ROWS", "Link", "Target", "create_script", "remove_script"]
 
 # How a script of ours can be told from other files.
 FIRST_WORDS = "-- Written by enginelog sqlserver-script"
+
+# All that the script makes in a schema.
+VIEWS = (*SOURCES, TIMELINE)
+PROCEDURES = (COPY, RANGE)
+TABLES = (*map(copy_name, SOURCES.values()), STATE)
 
 RULE = "-- " + "-" * 100
 
@@ -55,7 +60,7 @@ def _linking(link: Link) -> Iterator[str]:
     yield _BEFORE
     yield _title("1. Can it work here?", instance_check(link.target))
     yield _use(link.target.database)
-    yield name_check(link.target)
+    yield name_check(link.target, [*VIEWS, *PROCEDURES, *TABLES])
     yield _title("2. The linked server", provider())
     yield _use("master")
     yield linked_server(link)
@@ -95,16 +100,25 @@ def _removing(target: Target) -> Iterator[str]:
     yield drop_server(target)
     yield _title("2. Procedures and views", database_check(target))
     yield _use(target.database)
-    yield _drop("PROCEDURE", target, [COPY, RANGE])
-    yield _drop("VIEW", target, [*SOURCES, TIMELINE])
-    copies = _drop("TABLE", target, [*map(copy_name, SOURCES.values()), STATE])
+    yield _drop("PROCEDURE", target, PROCEDURES)
+    yield _drop("VIEW", target, VIEWS)
+    copies = _drop("TABLE", target, TABLES)
     yield _title("3. The copies, with what they kept of the log. To keep them, leave this part out.", copies)
     if target.schema != "dbo":
         yield _drop_schema(target.schema)
 
 
 def _drop(kind: str, target: Target, names: Iterable[str]) -> str:
-    return "\n".join(f"DROP {kind} IF EXISTS {target.named(name)};" for name in names)
+    return "\n".join(_drop_ours(kind, target.named(name)) for name in names)
+
+
+def _drop_ours(kind: str, name: str) -> str:
+    stays = f"{name} stays: it isn't what enginelog sqlserver-script made."
+    return f"""\
+IF {is_ours(f"OBJECT_ID({literal(name)})", kind)}
+    DROP {kind} IF EXISTS {name}
+ELSE IF OBJECT_ID({literal(name)}) IS NOT NULL
+    PRINT {literal(stays)};"""
 
 
 def _drop_schema(schema: str) -> str:
@@ -154,7 +168,8 @@ _REMOVE_WORDS = (
     + """ --remove
 --
 -- Takes away all that create_sql_server_linked_server.sql made: the linked server {0}, and views,
--- procedures and copies in the database {1}. The log itself isn't touched.
+-- procedures and copies in the database {1}. The log itself isn't touched,
+-- nor is anything of the same name that others made.
 --
 -- Run it in Management Studio, as a member of sysadmin. It may be run again at any time.
 --
@@ -176,7 +191,7 @@ def _heading(link: Link) -> str:
 --    can't read SQLite.
 -- 2. Install SQLite's ODBC driver, 64 bit: sqliteodbc_w64.exe of http://www.ch-werner.de/sqliteodbc/
 -- 3. Give the account of the SQL Server service the right Modify on the folder of the log, as SQLite's
---    readers write beside the file. For the default instance, in a command window:
+--    readers write beside the file. For the default instance, in a command window (cmd):
 --      icacls "{_folder(link.path)}" /grant "NT SERVICE\\MSSQLSERVER:(OI)(CI)M"
 --    For an instance with a name: NT SERVICE\\MSSQL$NAME
 -- 4. Bring the log up to date: enginelog init "{link.path}"

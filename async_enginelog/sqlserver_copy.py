@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 
 from .odbc import SOURCES, Source
 from .sqlserver_views import RANGE
-from .tsql import Target, call, column_type, literal, names, raised
+from .tables import Column
+from .tsql import MARK, Target, call, column_type, literal, names, quoted, raised
 
 __all__ = [
     "COPY",
@@ -23,6 +25,7 @@ __all__ = [
 STATE = "ENGINE_LOG_COPY_STATE"
 COPY = "ENGINE_LOG_COPY_NEW"
 
+# In UTF-16 units, as SQL Server counts.
 MAX_JOB_NAME = 128
 
 # As text, because the driver would tell another type of an expression once it has a number (see odbc.py).
@@ -43,14 +46,18 @@ def copy_name(source: Source) -> str:
 def state_batch(target: Target) -> str:
     """Return the table that knows how far each copy is."""
     table = target.named(STATE)
+    mark = _mark(target, STATE)
     known = ",\n".join(f"    ({literal(source.name)})" for source in SOURCES.values())
     return f"""\
 IF OBJECT_ID({literal(table)}, N'U') IS NULL
+BEGIN
     CREATE TABLE {table} (
         TABLE_NAME sysname NOT NULL PRIMARY KEY,
         LOG_SEQ bigint NOT NULL,
         DT_COPIED datetime2(6) NULL
     );
+    {mark}
+END;
 INSERT INTO {table} (TABLE_NAME, LOG_SEQ)
 SELECT s.TABLE_NAME, 0
 FROM (VALUES
@@ -60,18 +67,43 @@ WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE t.TABLE_NAME = s.TABLE_NAME);
 
 
 def copy_table_batch(target: Target, source: Source) -> str:
-    """Return the copy of a table, with the indexes that it is read by."""
+    """Return the copy of a table, with the indexes that it is read by, and what it has got since."""
     table = target.named(copy_name(source))
+    mark = _mark(target, copy_name(source))
     columns = ",\n".join(f"        {column.name} {column_type(column)} NULL" for column in source.columns)
     indexes = "\n".join(f"    {line}" for line in _indexes(table, source))
+    added = "\n".join(_missing(table, column) for column in source.columns if column.name not in source.key)
     return f"""\
 IF OBJECT_ID({literal(table)}, N'U') IS NULL
 BEGIN
     CREATE TABLE {table} (
 {columns}
     );
+    {mark}
 {indexes}
-END;"""
+END;
+-- What an older copy lacks.
+{added}"""
+
+
+def _mark(target: Target, table: str) -> str:
+    """Return what marks a table as one that the script made."""
+    return call(
+        "sys.sp_addextendedproperty",
+        name=literal(MARK),
+        value=literal("With --remove, it drops this."),
+        level0type="N'SCHEMA'",
+        level0name=literal(target.schema),
+        level1type="N'TABLE'",
+        level1name=literal(table),
+    )
+
+
+def _missing(table: str, column: Column) -> str:
+    return (
+        f"IF COL_LENGTH({literal(table)}, {literal(column.name)}) IS NULL"
+        f" ALTER TABLE {table} ADD {column.name} {column_type(column)} NULL;"
+    )
 
 
 def _indexes(table: str, source: Source) -> Iterator[str]:
@@ -87,7 +119,7 @@ def _indexes(table: str, source: Source) -> Iterator[str]:
 
 def copy_batch(target: Target) -> str:
     """Return the procedure that copies what is new or changed since it ran last."""
-    lock = {"Resource": literal(COPY), "LockOwner": "N'Session'"}
+    lock = {"Resource": literal(job_name(target)), "LockOwner": "N'Session'"}
     take = call("@result = sys.sp_getapplock", **lock, LockMode="N'Exclusive'", LockTimeout="0")
     release = call("sys.sp_releaseapplock", **lock)
     tables = "\n\n".join(_copy_source(target, source) for source in SOURCES.values())
@@ -102,11 +134,15 @@ CREATE OR ALTER PROCEDURE {target.named(COPY)}
     @chunk bigint = 10000
 AS
 BEGIN
+    -- {MARK}.
     SET NOCOUNT ON;
     SET XACT_ABORT ON;
     SET IMPLICIT_TRANSACTIONS OFF;
     DECLARE @result int, @newest bigint, @first_run bigint, @highest bigint, @last bigint, @count bigint;
 
+    -- Pieces of no rows would never come to an end.
+    IF @chunk IS NULL OR @chunk < 1
+        SET @chunk = 10000;
     IF @@TRANCOUNT > 0
     BEGIN
         {raised(in_transaction)}
@@ -187,8 +223,19 @@ def _merge(target: Target, source: Source, new: str) -> str:
 
 
 def job_name(target: Target) -> str:
-    """Return the name of the job of SQL Server Agent."""
-    return f"{COPY} {target.database}"[:MAX_JOB_NAME]
+    """
+    Return the name of the job of SQL Server Agent, and of the lock: one for each schema that has copies.
+
+    Not one for each linked server: there is one procedure in a schema, whichever server it asks.
+
+    """
+    name = f"{COPY} {quoted(target.database)}.{quoted(target.schema)}"
+    units = name.encode("utf-16-le")
+    if len(units) <= 2 * MAX_JOB_NAME:
+        return name
+    # Cut, two long names could be the same.
+    number = sha256(units).hexdigest()[:16]
+    return f"{units[: 2 * (MAX_JOB_NAME - 17)].decode('utf-16-le', 'ignore')} {number}"
 
 
 def job_batch(target: Target, seconds: int) -> str:
@@ -212,7 +259,7 @@ def job_batch(target: Target, seconds: int) -> str:
         call(
             "msdb.dbo.sp_add_jobschedule",
             job_name=name,
-            name=literal(f"every {seconds} seconds"),
+            name=literal(_often(seconds)),
             freq_type="4",  # daily
             freq_interval="1",
             **_interval(seconds),
@@ -223,7 +270,7 @@ def job_batch(target: Target, seconds: int) -> str:
     return f"""\
 {drop_job(target)}
 IF CONVERT(int, SERVERPROPERTY(N'EngineEdition')) = 4
-    PRINT N'SQL Server Express has no Agent; let the task scheduler of Windows run {COPY}.';
+    PRINT N'SQL Server Express has no Agent; let the task scheduler of Windows run {COPY}.'
 ELSE
 BEGIN
 {calls}
@@ -234,6 +281,12 @@ def _interval(seconds: int) -> dict[str, str]:
     """Return how the Agent is told an interval: 2 are seconds, 4 are minutes."""
     kind, count = (2, seconds) if seconds < 60 else (4, seconds // 60)
     return {"freq_subday_type": str(kind), "freq_subday_interval": str(count)}
+
+
+def _often(seconds: int) -> str:
+    if seconds == 60:
+        return "every minute"
+    return f"every {seconds} seconds" if seconds < 60 else f"every {seconds // 60} minutes"
 
 
 def drop_job(target: Target) -> str:

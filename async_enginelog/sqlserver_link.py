@@ -6,10 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .odbc import SOURCES
 from .odbc_paths import connection_string
-from .sqlserver_views import TIMELINE
-from .tsql import Target, call, checked_name, literal, raised
+from .tsql import Target, call, checked_name, is_ours, literal, raised
 
 __all__ = [
     "ROWS",
@@ -27,6 +25,8 @@ __all__ = [
 ROWS = 10_000
 
 PRODUCT = literal("SQLite")
+
+MINUTE, DAY = 60, 86_400
 
 # What sp_serveroption is told. Nothing but queries goes to SQLite, and no transaction takes it in.
 OPTIONS = {
@@ -54,7 +54,8 @@ class Link:
         schema_version: The schema version that the database of the log needs to have.
         logins: Who may use the linked server, besides whoever runs the script; if empty, everybody.
         rows: How many of its newest rows a view shows.
-        copy_every: How often the copies follow, in seconds; not by themselves if :obj:`None`.
+        copy_every: How often the copies follow, in seconds, or in whole minutes from a minute on; not by
+            themselves if :obj:`None`.
 
     Raises:
         ValueError: If a login can't be one, or a number is out of range.
@@ -73,8 +74,19 @@ class Link:
             checked_name(login, "the login")
         if not 1 <= self.rows < 2**31:
             raise ValueError(f"rows is {self.rows}; pass a positive number of 32 bits")
-        if self.copy_every is not None and not 10 <= self.copy_every < 86_400:
-            raise ValueError(f"copy_every is {self.copy_every}; pass 10 seconds or more, less than a day")
+        if self.copy_every is not None:
+            _check_interval(self.copy_every)
+
+
+def _check_interval(seconds: int) -> None:
+    if not 10 <= seconds < DAY:
+        raise ValueError(f"copy_every is {seconds}; pass 10 seconds or more, less than a day")
+    if seconds > MINUTE and seconds % MINUTE:
+        less = seconds // MINUTE * MINUTE
+        near = " or ".join(str(whole) for whole in (less, less + MINUTE) if whole < DAY)
+        raise ValueError(
+            f"copy_every is {seconds}; pass {near}, as SQL Server Agent counts whole minutes from a minute on"
+        )
 
 
 # -- is it possible? --------------------------------------------------------------------------------
@@ -93,7 +105,9 @@ def instance_check(target: Target) -> str:
                 f"Azure SQL has no linked servers over ODBC. {WHERE_IT_WORKS}",
             ),
             (
-                "CONVERT(int, SERVERPROPERTY(N'ProductMajorVersion')) < 13",
+                f"{_number('ProductMajorVersion')} < 13"
+                # SP1 of 2016; before, there was no CREATE OR ALTER. Older ones don't know the property.
+                f" OR ({_number('ProductMajorVersion')} = 13 AND {_number('ProductBuild')} < 4001)",
                 "This takes SQL Server 2016 SP1 or newer.",
             ),
             (
@@ -113,6 +127,10 @@ def instance_check(target: Target) -> str:
             ),
         ]
     )
+
+
+def _number(name: str) -> str:
+    return f"COALESCE(CONVERT(int, SERVERPROPERTY({literal(name)})), 0)"
 
 
 def database_check(target: Target) -> str:
@@ -144,12 +162,12 @@ BEGIN
 END;"""
 
 
-def name_check(target: Target) -> str:
-    """Return what stops the script where tables stand in the place of the views, such as the old engine's."""
-    wanted = ",\n".join(f"    ({literal(name)})" for name in (*SOURCES, TIMELINE))
+def name_check(target: Target, names: Iterable[str]) -> str:
+    """Return what stops the script where others have taken its names, such as tables of the old engine."""
+    wanted = ",\n".join(f"    ({literal(name)})" for name in names)
     taken = (
-        "There is a table %s already where the view is to be. Rename it with sp_rename, or choose another "
-        "schema with --schema."
+        "There is already something else called %s, where the script would make its own. Rename it with "
+        "sp_rename, or choose another schema with --schema."
     )
     return f"""\
 DECLARE @taken nvarchar(128);
@@ -158,7 +176,8 @@ FROM sys.objects AS o
 JOIN (VALUES
 {wanted}
 ) AS v (name) ON v.name = o.name
-WHERE o.schema_id = SCHEMA_ID({literal(target.schema)}) AND o.type <> N'V';
+WHERE o.schema_id = SCHEMA_ID({literal(target.schema)})
+    AND NOT {is_ours("o.object_id")};
 IF @taken IS NOT NULL
 BEGIN
     {raised(taken, "@taken")}
@@ -276,7 +295,7 @@ END CATCH;"""
 def _hints(link: Link) -> Iterator[str]:
     yield "SQL Server can't read the log. Look at these, one by one, and run this script again:"
     yield "1. The driver: is SQLite3 ODBC Driver in the list of the 64-bit odbcad32.exe, tab Drivers?"
-    yield f"2. The path: is the log on this machine at {link.path}?"
+    yield f"2. The path: is the log at {link.path}, on a disk of this machine, not on a mapped drive?"
     yield "3. The folder: may the account of the SQL Server service write there, as said at the top?"
     yield "4. The tables: was the file made by enginelog, and brought up to date with enginelog init?"
     yield "5. The login (message 7416): may you use the linked server? Name logins with --login."

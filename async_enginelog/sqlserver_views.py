@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from .odbc import SOURCES, Source, pass_through
 from .tables import Column, Kind
-from .tsql import Target, literal, names, typed
+from .tsql import MARK, Target, literal, names, typed
 
 __all__ = ["RANGE", "TIMELINE", "range_batch", "timeline_batch", "view_batch"]
 
@@ -23,7 +23,7 @@ def view_batch(target: Target, source: Source, rows: int) -> str:
     columns = ",\n".join(f"    {typed(column)} AS {column.name}" for column in source.columns)
     query = pass_through(source, source.columns, newest=rows)
     return (
-        f"CREATE OR ALTER VIEW {target.named(source.name)}\nAS\nSELECT\n{columns}\n"
+        f"CREATE OR ALTER VIEW {target.named(source.name)}\nAS\n-- {MARK}.\nSELECT\n{columns}\n"
         f"FROM {target.ask(query)} AS q;"
     )
 
@@ -32,13 +32,18 @@ def view_batch(target: Target, source: Source, rows: int) -> str:
 
 
 def timeline_batch(target: Target, rows: int) -> str:
-    """Return the view of all tables in one: each time that a row has is an event."""
+    """
+    Return the view of all tables in one: each time that a row has is an event.
+
+    That of the commit is one only where the row has no other.
+
+    """
     parts = "\nUNION ALL\n".join(_events(target, source, rows) for source in SOURCES.values())
-    return f"CREATE OR ALTER VIEW {target.named(TIMELINE)}\nAS\n{parts};"
+    return f"CREATE OR ALTER VIEW {target.named(TIMELINE)}\nAS\n-- {MARK}.\n{parts};"
 
 
 def _events(target: Target, source: Source, rows: int) -> str:
-    times = _moments(source)
+    times, added = _moments(source)
     texts = _texts(source)
     ids = [
         _first(source, "RECORDING_ID"),
@@ -47,9 +52,10 @@ def _events(target: Target, source: Source, rows: int) -> str:
         _first(source, "ENGINE_RUN_ID"),
         _first(source, "LOG_SEQ", "LAST_LOG_SEQ"),
     ]
-    asked = dict.fromkeys([*times, *(column for column in ids if column), *texts])
+    asked = dict.fromkeys([*times, *added, *(column for column in ids if column), *texts])
+    events = [(time, typed(time)) for time in times] + [(time, _instead(time, times)) for time in added]
     what = source.name.removeprefix("ENGINE_DB_LOG_")
-    moments = ",\n".join(f"    ({typed(time)}, {literal(f'{what}.{time.name}')})" for time in times)
+    moments = ",\n".join(f"    ({at}, {literal(f'{what}.{time.name}')})" for time, at in events)
     recording, frame, connection, run, sequence = map(_id, ids)
     return f"""\
 SELECT
@@ -68,10 +74,17 @@ CROSS APPLY (VALUES
 WHERE e.EVENT_TIME IS NOT NULL"""
 
 
-def _moments(source: Source) -> list[Column]:
-    """Return the times of a row; that of the commit only where there is no other."""
+def _moments(source: Source) -> tuple[list[Column], list[Column]]:
+    """Return the times of a row that are events, and that of the commit if there are others."""
     times = [column for column in source.columns if column.kind is Kind.TIME]
-    return [column for column in times if column.argument != "dt_added"] or times
+    own = [column for column in times if column.argument != "dt_added"]
+    return (own, [column for column in times if column not in own]) if own else (times, [])
+
+
+def _instead(added: Column, times: list[Column]) -> str:
+    """Return the time of the commit, for a row that has no other."""
+    nothing = "\n        AND ".join(f"{typed(time)} IS NULL" for time in times)
+    return f"CASE WHEN {nothing}\n        THEN {typed(added)} END"
 
 
 def _texts(source: Source) -> list[Column]:
@@ -122,6 +135,7 @@ CREATE OR ALTER PROCEDURE {target.named(RANGE)}
     @into sysname = NULL
 AS
 BEGIN
+    -- {MARK}.
     SET NOCOUNT ON;
     DECLARE @view nvarchar(128), @seq nvarchar(128), @time nvarchar(128), @recording nvarchar(128);
     DECLARE @names nvarchar(max), @typed nvarchar(max), @query nvarchar(max), @sql nvarchar(max);

@@ -87,22 +87,28 @@ def _column(name: str, argument: str, hint: Any) -> Column:
     return Column(name, argument, next(kinds[item] for item in get_args(hint) if item in kinds))
 
 
+# All of them, by name; in this order they are shown everywhere.
+TABLES: dict[str, Table] = {}
+
+
 def _table(name: str, row: type, *, lower_case: bool = False, **rest: Any) -> Table:
+    """Describe a table, which is one of TABLES from then on."""
     hints = get_type_hints(row, include_extras=True)
     columns = {
         argument: _column(argument if lower_case else argument.upper(), argument, hint)
         for argument, hint in hints.items()
     }
-    return Table(name, columns, **rest)
+    TABLES[name] = Table(name, columns, **rest)
+    return TABLES[name]
 
 
 FUNCTIONS = _table("ENGINE_DB_LOG_FUNCTIONS", rows.FunctionExecution, stamp="dt_function_message_queued")
 FUNCTION_ERROR = _table("ENGINE_DB_LOG_FUNCTION_ERROR", rows.FunctionError)
-PRE_SPLIT_AUDIO_FRAME = _table(
-    "ENGINE_DB_LOG_PRE_SPLIT_AUDIO_FRAME", rows.PreSplitAudioFrame, key=("recording_id", "audio_frame_no")
-)
 AUDIO_FRAME = _table(
     "ENGINE_DB_LOG_SPLIT_100_MS_AUDIO_FRAME", rows.AudioFrame, key=("recording_id", "audio_frame_no")
+)
+PRE_SPLIT_AUDIO_FRAME = _table(
+    "ENGINE_DB_LOG_PRE_SPLIT_AUDIO_FRAME", rows.PreSplitAudioFrame, key=("recording_id", "audio_frame_no")
 )
 RECORDING_CONFIG = _table(
     "ENGINE_DB_LOG_RECORDING_CONFIG", rows.RecordingConfig, key=("recording_id",), run_in_key=False
@@ -120,22 +126,6 @@ PROCESS_REGISTRY = _table(
 )
 STEPS = _table("ENGINE_DB_LOG_STEPS", rows.Step, stamp="dt_step_called")
 RESOURCE_MONITOR = _table("ENGINE_DB_LOG_RESOURCE_MONITOR", rows.ResourceUsage, stamp="dt_measurement")
-
-TABLES = {
-    table.name: table
-    for table in (
-        FUNCTIONS,
-        FUNCTION_ERROR,
-        AUDIO_FRAME,
-        PRE_SPLIT_AUDIO_FRAME,
-        RECORDING_CONFIG,
-        WEBSOCKET_CONNECTION,
-        WEBSOCKET_MESSAGE,
-        PROCESS_REGISTRY,
-        STEPS,
-        RESOURCE_MONITOR,
-    )
-}
 
 
 def find_table(name: str) -> Table:

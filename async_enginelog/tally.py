@@ -18,6 +18,7 @@ class Note(StrEnum):
     """Why a value isn't taken over as it is."""
 
     CONFLICT = "conflict"  # rows of one thing have different times; the later row's is kept
+    MISSPELT = "misspelt"  # unlike that of the same column, misspelt, in the same row
     UNKNOWN = "unknown"  # of a column that isn't known here
     UNREADABLE = "unreadable"  # not of the type of its column
     CUT = "cut"  # wider than its column

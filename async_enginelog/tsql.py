@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .tables import Column, Kind
+from .terminal import harmless
 
-__all__ = ["Target", "call", "checked_name", "column_type", "literal", "names", "quoted", "raised", "typed"]
+__all__ = [
+    "MARK",
+    "Target",
+    "call",
+    "checked_name",
+    "column_type",
+    "is_ours",
+    "literal",
+    "names",
+    "quoted",
+    "raised",
+    "typed",
+]
 
 WIDTH = 110
 
 # https://learn.microsoft.com/sql/relational-databases/databases/database-identifiers
 MAX_NAME = 128
+
+# How what the script makes can be told from what others made: it stands in the text of views and
+# procedures, and is the name of a property of tables.
+MARK = "Made by enginelog sqlserver-script"
+
+# Those of tables and other things as a whole, not of their columns.
+PROPERTIES = "SELECT 1 FROM sys.extended_properties WHERE class = 1 AND minor_id = 0"
 
 TYPES = {Kind.INTEGER: "bigint", Kind.REAL: "float", Kind.TIME: "datetime2(6)"}
 
@@ -34,14 +53,14 @@ def checked_name(name: str, meaning: str) -> str:
     Return ``name`` if something can be called so.
 
     Raises:
-        ValueError: If it is empty or too long, or would break a line of the script.
+        ValueError: If it is empty or too long, would break a line of the script, or show it as what it isn't.
 
     """
     if not name.strip():
         raise ValueError(f"{meaning} is empty; give it a name")
     if len(name.encode("utf-16-le", "surrogatepass")) > 2 * MAX_NAME:
         raise ValueError(f"{meaning} {name!r} is longer than {MAX_NAME} characters; use a shorter name")
-    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", name):
+    if harmless(name) != name:
         raise ValueError(f"{meaning} {name!r} has control characters in it; use another name")
     return name
 
@@ -84,6 +103,13 @@ class Target:
         lines = textwrap.wrap(query, WIDTH - 4, break_long_words=False, break_on_hyphens=False)
         text = literal("\n    ".join(lines)).removeprefix("N")
         return f"OPENQUERY({quoted(self.server)}, {text})"
+
+
+def is_ours(object_id: str, kind: str = "") -> str:
+    """Return the condition that a thing was made by the script; shorter, if its kind is known."""
+    said = f"COALESCE(OBJECT_DEFINITION({object_id}), N'') LIKE {literal(f'%{MARK}%')}"
+    marked = f"EXISTS ({PROPERTIES} AND major_id = {object_id} AND name = {literal(MARK)})"
+    return {"": f"({said} OR {marked})", "TABLE": marked}.get(kind, said)
 
 
 def column_type(column: Column) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "as_text",
     "as_time",
     "fit_text",
+    "header_names",
     "local_time_text",
     "mask_headers",
     "time_text",
@@ -34,18 +35,25 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 # Python refuses to read longer numbers from text; any of them is outside 64 bits.
 MAX_DIGITS = 4000
 
+# What clients, gateways and proxies put credentials into. Browsers can't set a header of a websocket: they
+# send a token as a subprotocol.
 MASKED_HEADERS = frozenset(
     {
-        "authorization",
-        "cookie",
-        "proxy-authorization",
-        "sec-websocket-key",
-        "set-cookie",
-        "x-api-key",
-        "x-auth-token",
-        "x-csrf-token",
+        *("api-key", "apikey", "authentication", "authorization", "cookie", "proxy-authorization"),
+        *("sec-websocket-key", "sec-websocket-protocol", "set-cookie", "token"),
+        *("x-access-token", "x-api-key", "x-auth", "x-auth-key", "x-auth-token", "x-authorization"),
+        *("x-client-secret", "x-csrf-token", "x-id-token", "x-jwt", "x-password", "x-refresh-token"),
+        *("x-secret", "x-session-token", "x-xsrf-token"),
+        *("cf-access-jwt-assertion", "x-amz-security-token", "x-amzn-oidc-accesstoken", "x-amzn-oidc-data"),
+        *("x-auth-request-access-token", "x-forwarded-access-token", "x-forwarded-client-cert"),
+        *("x-goog-iap-jwt-assertion", "x-ms-client-principal", "x-ms-token-aad-access-token"),
     }
 )
+
+# In an address, as in Referer: the name and the value of each parameter; user and password. Bounded, as a
+# client may send anything.
+_IN_ADDRESS = re.compile(r"""(?<=[?&;#])([^=?&;#\s"']{1,100})=[^&;#\s"']+|(?<=://)[^/?#@\s"']{1,500}@""")
+_SECRET = re.compile("token|secret|passw|pwd|key|auth|session|sig|jwt|code|ticket|cookie", re.IGNORECASE)
 
 
 def as_integer(value: object) -> int:
@@ -222,12 +230,25 @@ def fit_text(text: str, width: int, *, keep_end: bool = False) -> str:
     return kept.decode("utf-16-le", "ignore")
 
 
+def header_names(names: Iterable[str]) -> frozenset[str]:
+    """
+    Return these names of headers, and those that are always masked, as :func:`mask_headers` takes them.
+
+    Raises:
+        TypeError: If that isn't a collection of names.
+
+    """
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"masked_headers is {names!r}; pass names, as in ['x-mine']")
+    return MASKED_HEADERS.union(name.lower() for name in names)
+
+
 def mask_headers(
     headers: Mapping[str, str] | Iterable[tuple[str, str]],
     masked: frozenset[str] = MASKED_HEADERS,
 ) -> dict[str, str]:
     """
-    Return request headers fit for a log: credentials replaced by ``***``.
+    Return request headers fit for a log: credentials replaced by ``***``, also those in addresses.
 
     Args:
         headers: A mapping or pairs, such as ``request.headers.raw_items()``.
@@ -242,9 +263,16 @@ def mask_headers(
     result: dict[str, str] = {}
     for name, value in pairs:
         name = str(name)
-        shown = "***" if name.lower() in masked else str(value)
+        shown = "***" if name.lower() in masked else _IN_ADDRESS.sub(_masked, str(value))
         result[name] = f"{result[name]}, {shown}" if name in result else shown
     return result
+
+
+def _masked(found: re.Match[str]) -> str:
+    name = found[1]
+    if name is None:
+        return "***@"
+    return f"{name}=***" if _SECRET.search(name) else found[0]
 
 
 def _named(value: object) -> str:

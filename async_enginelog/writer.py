@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from .committer import SLICE_ROWS, Committer
 from .console import Console
-from .database import Database
+from .database import WAL_LIMIT_BYTES, Database
 from .errors import StorageError
 from .recovery import recover_dead_runs
-from .segments import Header, Position, first_lines
+from .segments import Header, Position, first_lines, size_of
 from .spool import Spool
+from .upkeep import Upkeep
 
 __all__ = ["Writer"]
 
@@ -40,6 +42,12 @@ MAX_BATCH_ROWS = 8192
 RETRY_DELAYS = 0.1, 1.0
 # An idle log says so often that it is alive, and looks for what dead runs left, in seconds.
 SIGN_OF_LIFE = 30.0
+# A WAL of this size is told of.
+WAL_ALARM_BYTES = 4 * WAL_LIMIT_BYTES
+
+
+class _Stopped(Exception):
+    """The log is being closed, in the midst of a pruning; the next one goes on."""
 
 
 class Writer:
@@ -53,6 +61,7 @@ class Writer:
         header: Who this run is.
         console: Where faults are told.
         as_stored: Turns an ISO 8601 time in UTC into the text that is stored.
+        upkeep: Keeps the log within its limits, if it has any.
 
     Attributes:
         committed: Rows of this run that are committed.
@@ -73,12 +82,14 @@ class Writer:
         console: Console,
         *,
         as_stored: Callable[[str], str],
+        upkeep: Upkeep | None = None,
     ) -> None:
         self._database = database
         self._open_database = open_database
         self._spool = spool
         self._header = header
         self._console = console
+        self._upkeep = upkeep
         self._committer = Committer(spool.folder, as_stored, spool.off_loop)
 
         self.committed = 0
@@ -99,8 +110,9 @@ class Writer:
         self._news = asyncio.Event()
         # Whether the database was reached, and what dead runs left is committed.
         self.reached = False
-        # Whether to say that this run is alive, and to look for dead ones.
+        # Whether to say that this run is alive, and to look for dead ones; and when that is due next.
         self._look_around = True
+        self._next_look = 0.0
         # Whether stop() was called; whether the task was cancelled by somebody else; by give_up().
         self._closing = self._last_round = self._given_up = False
         # Whether the task is there, so that news will come.
@@ -153,11 +165,17 @@ class Writer:
         while not self.reached and self.fault is None:
             await self._news.wait()
 
-    async def committed_up_to(self, position: Position) -> None:
-        """Wait until all before ``position`` is committed."""
+    async def committed_up_to(self, position: Position) -> bool:
+        """Wait until all before ``position`` is committed; tell whether it is, as the task may end before."""
         self._wake.set()
-        while self.position < position:
+        while self.position < position and self._running:
             await self._news.wait()
+        return self.position >= position
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the task was cancelled: rows that come now are for another."""
+        return self._last_round or not self._running
 
     def stop(self) -> None:
         """Have :meth:`run` return as soon as the spool is empty and the database doesn't fail."""
@@ -181,11 +199,11 @@ class Writer:
         try:
             await self._work()
         except asyncio.CancelledError:
+            self._last_round = True
             # The statement under way may have been committed or not: the next connection tells.
             await self._disconnect()
             if self._given_up:
                 raise
-            self._last_round = True
             await self._work()
         except GeneratorExit:
             # The loop was closed under the task: there is nobody left to wait for anything.
@@ -213,13 +231,46 @@ class Writer:
             await asyncio.sleep(self._retry_delay)
             self._retry_delay = min(self._retry_delay * 2, RETRY_DELAYS[1])
             return
+        self._expect_rows()
+        if self._upkeep is not None and self._upkeep.delay == 0:
+            await self._prune(self._upkeep)
+        else:
+            due = self._upkeep.delay if self._upkeep is not None else SIGN_OF_LIFE
+            await self._rows_within(min(due, self._next_look - asyncio.get_running_loop().time()))
+            self._look_around = asyncio.get_running_loop().time() >= self._next_look
+
+    def _expect_rows(self) -> None:
         # From here on the next row is to start the timer.
         self._spool.attention = self._spool.appended + 1
+
+    async def _rows_within(self, seconds: float) -> None:
+        """Wait for rows, but no longer than so."""
         try:
-            async with asyncio.timeout(SIGN_OF_LIFE):
+            async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
-            self._look_around = True
+            pass
+
+    async def _prune(self, upkeep: Upkeep) -> None:
+        try:
+            await upkeep.round(await self._connected(), self._have_a_turn)
+        except _Stopped:
+            pass
+        except Exception as error:  # a fault like others; what was deleted so far is whole
+            await self._fails(error)
+
+    async def _have_a_turn(self, seconds: float) -> None:
+        """Commit rows as they come, between two steps of a pruning, for so long."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (left := end - loop.time()) > 0:
+            await self._rows_within(left)
+            if self._closing:
+                raise _Stopped
+            self._look_around = loop.time() >= self._next_look
+            if self._wake.is_set() or self._look_around:
+                await self._commit_all()
+                self._expect_rows()
 
     async def _commit_all(self) -> None:
         database = await self._connected()
@@ -267,7 +318,21 @@ class Writer:
         self.flushes += bool(data)
         self.position = position
         self._spool.release(position)
+        self._next_look = asyncio.get_running_loop().time() + SIGN_OF_LIFE
+        self._watch_wal(database.path)
         self._tell_news()
+
+    def _watch_wal(self, path: Path) -> None:
+        """Tell of a reader that keeps SQLite from beginning the WAL anew, and when it is over."""
+        wal_bytes = size_of(path.with_name(f"{path.name}-wal"))
+        if wal_bytes > WAL_ALARM_BYTES:
+            self._console.warn(
+                "wal size",
+                f"{path}-wal has grown to {wal_bytes:,} bytes: a reader holds on to an old state of the "
+                "database; the WAL shrinks when that reader ends its transaction",
+            )
+        elif wal_bytes <= WAL_LIMIT_BYTES:
+            self._console.works_again("wal size", f"{path}-wal is back to {wal_bytes:,} bytes")
 
     async def _connected(self) -> Database:
         """Return the connection; open one if there is none, and find out how far things are."""

@@ -1,179 +1,148 @@
-"""Run the measurements: ``python -m benchmarks [--quick]``."""
+"""
+Measure what the log costs, side by side with rivals: ``python -m benchmarks [--quick] [QUESTION ...]``.
+
+The questions, in this order: call, take, busy, late, players, growth, back, pythons, functions. All if none
+is given. ``--quick`` takes minutes, the full form hours. Tables are printed; figures go to
+benchmarks/results/ as JSON, and plots beside them, or where ``--plots`` says.
+
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import platform
-import sqlite3
-import statistics
-import tempfile
+import json
+import sys
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-import aiosqlite
-from rich.console import Console
-from rich.table import Table
+from . import check, machine
+from .cases import QUESTIONS, Failed, question_named, run_case, run_in_own_process
+from .markdown import Table, goal_table
+from .results import Case, Results
+from .rivals import left_out
 
-from . import rivals
-from .rivals import Rival
+__all__ = ["main"]
 
-RIVALS: dict[str, Rival] = {
-    "async_enginelog": rivals.ours,
-    "aiosqlite execute+commit": rivals.aiosqlite_each,
-    "aiosqlite executemany": rivals.aiosqlite_executemany,
-}
-
-# How long the loop computes in each turn, in milliseconds.
-TURNS = (0.2, 1.0, 5.0)
-# How long rivals are measured on a loop that computes.
-SECONDS = 2.0
+ROUNDS = {True: 2, False: 5}
+RESULTS = Path(__file__).with_name("results")
 
 
-async def call_cost(rival: Rival, path: Path, rows: int) -> list[float]:
-    """Return median and 99th percentile of a call, in microseconds, at 2,000 rows a second."""
-    costs = []
-    async with rival(path) as log:
-        for number in range(rows):
-            if number % 20 == 0:
-                await asyncio.sleep(0.01)
-            start = time.perf_counter_ns()
-            await log(number)
-            costs.append((time.perf_counter_ns() - start) / 1000)
-    return [statistics.median(costs), statistics.quantiles(costs, n=100)[98]]
+def measure_all(questions: Sequence[str], options: argparse.Namespace) -> Results:
+    """Measure the questions in rounds, each rival once in a round."""
+    results = Results([], left_out())
+    for number in range(options.rounds):
+        for question in questions:
+            cases = question_named(question).cases(options.quick)
+            # Each round begins with another, so that nobody always comes first.
+            turn = number * len(cases) // max(options.rounds, 1)
+            for case in [*cases[turn:], *cases[:turn]]:
+                measure_one(results, number, case, options.folder)
+    return results
 
 
-async def rows_per_second(rival: Rival, path: Path, rows: int) -> list[float]:
-    """Return rows a second, from the first call to the last commit, on an idle loop."""
-    start = time.perf_counter()
-    async with rival(path) as log:
-        for number in range(rows):
-            await log(number)
-    return [rows / (time.perf_counter() - start)]
+def measure_one(results: Results, number: int, case: Case, folder: Path | None) -> None:
+    """Measure a case, and say so on standard error."""
+    begun = time.monotonic()
+    try:
+        results.add(number, case, run_case(case, folder))
+        outcome = ""
+    except Failed as error:
+        outcome = f": {error}"
+        results.left_out[f"{case.rival}, {case.question} {case.setting}".rstrip(", ")] = str(error)
+    seconds = time.monotonic() - begun
+    name = f"{case.question} · {case.rival} · {case.setting}".rstrip(" ·")
+    print(f"round {number + 1}  {seconds:5.1f} s  {name}{outcome}", file=sys.stderr, flush=True)
 
 
-async def rows_per_second_busy(rival: Rival, path: Path, turn_ms: float) -> list[float]:
-    """Return rows a second to commit while another task computes in every turn of the loop."""
-    stop = asyncio.Event()
-
-    async def compute() -> None:
-        while not stop.is_set():
-            end = time.perf_counter() + turn_ms / 1000
-            while time.perf_counter() < end:
-                sum(range(100))
-            await asyncio.sleep(0)
-
-    async with rival(path) as log:
-        computing = asyncio.create_task(compute())
-        start, number = time.perf_counter(), 0
-        try:
-            async with asyncio.timeout(SECONDS):  # a single call may starve for longer
-                while True:
-                    await log(number)
-                    number += 1
-                    if number % 500 == 0:
-                        await asyncio.sleep(0)
-        except TimeoutError:
-            pass
-        elapsed = time.perf_counter() - start
-        # What isn't committed by now doesn't count; some rivals would take minutes for it.
-        committed = rivals.count_rows(path)
-        stop.set()
-        await computing
-    return [committed / elapsed]
+def report(results: Results, questions: Sequence[str]) -> str:
+    """Return what was found, in Markdown."""
+    parts = []
+    for question in questions:
+        module = question_named(question)
+        parts.append(f"### {module.TITLE}")
+        parts += [table.text() for table in module.tables(results)]
+        if goals := module.goals(results):
+            parts.append(goal_table(goals).text())
+    if results.left_out:
+        rows = sorted(results.left_out.items())
+        parts += ["### What could not be measured", Table(("", "why"), rows).text()]
+    return "\n\n".join(parts)
 
 
-def in_new_database(folder: Path | None, measure: Callable[[Path], Awaitable[list[float]]]) -> list[float]:
-    """Measure in a database that has nothing but its tables."""
-
-    async def run(path: Path) -> list[float]:
-        await rivals.make_database(path)
-        return await measure(path)
-
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        return asyncio.run(run(Path(name) / "engine_log.db"))
-
-
-async def limit(path: Path, rows: int) -> list[float]:
-    """Return rows a second of plain sqlite3."""
-    return [rivals.raw_rows_per_second(path, rows)]
+def keep(results: Results, questions: Sequence[str], options: argparse.Namespace) -> None:
+    """Write figures and plots to files."""
+    RESULTS.mkdir(exist_ok=True)
+    facts = {"machine": machine.description(), "quick": options.quick, "questions": list(questions)}
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = RESULTS / f"{stamp}-{'quick' if options.quick else 'full'}.json"
+    path.write_text(json.dumps({**facts, **results.as_json()}, indent=1) + "\n", "utf-8")
+    draw(results, options.plots or RESULTS)
+    print(f"figures in {path}, plots in {options.plots or RESULTS}", file=sys.stderr)
 
 
-Results = dict[tuple[str, str], list[list[float]]]
+def draw(results: Results, folder: Path) -> None:
+    """Draw what can be drawn."""
+    try:
+        from . import plots
+    except ImportError as error:
+        print(f"no plots: {error}", file=sys.stderr)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    plots.draw_all(results, folder)
 
 
-def one_round(results: Results, folder: Path | None, rows: int) -> None:
-    """Measure every rival once, in turns."""
-    for name, rival in RIVALS.items():
-        few = rows // 40 if rival is rivals.aiosqlite_each else rows
-        questions: dict[str, Callable[[Path], Awaitable[list[float]]]] = {
-            "call": lambda path, rival=rival: call_cost(rival, path, 2000),  # type: ignore[misc]
-            "idle": lambda path, rival=rival, few=few: rows_per_second(rival, path, few),  # type: ignore[misc]
-        }
-        for turn in TURNS:
-            questions[f"busy {turn}"] = lambda path, rival=rival, turn=turn: rows_per_second_busy(  # type: ignore[misc]
-                rival, path, turn
-            )
-        for question, measure in questions.items():
-            results[name, question].append(in_new_database(folder, measure))
-    results["limit", "idle"].append(in_new_database(folder, lambda path: limit(path, rows)))
-
-
-def shown(values: list[list[float]], form: str = ",.0f", which: int = 0) -> str:
-    """Return median and range."""
-    chosen = [value[which] for value in values]
-    return f"{statistics.median(chosen):{form}} ({min(chosen):{form}}-{max(chosen):{form}})"
-
-
-def median(values: list[list[float]]) -> float:
-    """Return the median of the first figures."""
-    return statistics.median(value[0] for value in values)
-
-
-def report(results: Results, console: Console) -> None:
-    """Print medians, ranges and ratios."""
-    costs = Table("a call at 2,000 rows/s", "median, µs", "99 %, µs", title="What does a call cost?")
-    for name in RIVALS:
-        costs.add_row(name, shown(results[name, "call"], ".2f"), shown(results[name, "call"], ".0f", 1))
-    console.print(costs)
-
-    rates = Table(
-        "rows/s to commit, idle loop", "median (range)", "of the limit", title="How much can it take?"
+def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    most = median(results["limit", "idle"])
-    for name in RIVALS:
-        rates.add_row(name, shown(results[name, "idle"]), f"{median(results[name, 'idle']) / most:.1%}")
-    rates.add_row("sqlite3, statements of 1,024 rows", shown(results["limit", "idle"]), "100%")
-    console.print(rates)
-
-    busy = Table("rows/s to commit, loop computing", title="And when the engine is busy?")
-    for turn in TURNS:
-        busy.add_column(f"turns of {turn:g} ms")
-    for name in RIVALS:
-        busy.add_row(name, *(shown(results[name, f"busy {turn}"]) for turn in TURNS))
-    console.print(busy)
-
-
-def main() -> None:
-    """Measure rivals in turns, several rounds, and print medians."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds")
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help="what to measure; all by default")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: minutes, not hours")
+    parser.add_argument("--rounds", type=int, help="how often each rival is measured")
     parser.add_argument("--folder", type=Path, help="where the databases are; default: the temporary folder")
-    options = parser.parse_args()
-    rounds, rows = (3, 100_000) if options.quick else (7, 400_000)
-    console = Console(width=110)
-    console.print(
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
-        f"aiosqlite {aiosqlite.__version__}, {platform.system()} {platform.machine()}; nine columns, "
-        f"medians of {rounds} rounds (range)"
+    parser.add_argument("--plots", type=Path, help="where the plots go; default: beside the figures")
+    parser.add_argument("--show", type=Path, help="measure nothing: show and draw what is in this JSON file")
+    parser.add_argument(
+        "--check", action="store_true", help="measure only ratios that repeat, against bounds"
     )
-    results: Results = defaultdict(list)
-    for _ in range(rounds):
-        one_round(results, options.folder, rows)
-    report(results, console)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.questions if name not in QUESTIONS]:
+        parser.error(f"{unknown[0]!r} isn't a question; these are: {', '.join(QUESTIONS)}")
+    if options.rounds is None:
+        options.rounds = ROUNDS[options.quick]
+    return options
+
+
+def show(path: Path, folder: Path | None) -> None:
+    """Print and draw what was measured before."""
+    data = json.loads(path.read_text("utf-8"))
+    results = Results.of_json(data)
+    print(machine.sentence(data["machine"], len(results.rounds)), end="\n\n")
+    print(report(results, data["questions"]))
+    if folder is not None:
+        draw(results, folder)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and keep."""
+    options = read_options(arguments)
+    if options.case:
+        run_in_own_process(options.case, options.folder)
+        return 0
+    if options.show:
+        show(options.show, options.plots)
+        return 0
+    if options.check:
+        return check.main(options.folder)
+    questions = options.questions or list(QUESTIONS)
+    print(machine.sentence(machine.description(), options.rounds), end="\n\n", flush=True)
+    results = measure_all(questions, options)
+    print(report(results, questions))
+    keep(results, questions, options)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,31 +1,34 @@
 """
-Measure what ``@logged`` adds to a call: ``python -m benchmarks.functions [--quick]``.
+What does ``@logged`` cost? A bare function and the same one logged are called in turns.
 
-A bare function and the same one logged are called in turns, in batches small enough for the writer to keep
-up; between them, the log is flushed. Figures are medians over batches.
+Batches are small enough for the writer to keep up; between them, the log is flushed.
 
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import platform
 import statistics
-import tempfile
+import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
 
-from rich.console import Console
-from rich.table import Table
-
 from async_enginelog import EngineLog
 from async_enginelog.functions import logged
 
+from .markdown import Goal, Table, shown
+from .results import Case, Figures, Results
+from .rivals.names import OURS
+
+__all__ = ["TITLE", "cases", "goals", "measure", "tables"]
+
+TITLE = "What does @logged cost?"
+
 # Two rows a call: fewer rows in a batch than would make a caller give way to the writer.
 CALLS = 400
+BATCHES = {True: 50, False: 300}
 
 
 def plain(recording_id: int, frame_no: int) -> int:
@@ -53,11 +56,51 @@ VARIANTS: dict[str, Callable[[Callable[..., object]], Callable[..., object]]] = 
     "start=False": logged(start=False),
     "logged": logged,
 }
+COLUMNS = {"bare": "bare", "no log open": "logged, closed", "start=False": "start=False", "logged": "logged"}
 
-Results = dict[tuple[str, str, bool], list[float]]
+Batches = dict[str, list[float]]
 
 
-def call_plain(function: Callable[..., object], arguments: tuple[int, ...]) -> float:
+def cases(quick: bool) -> list[Case]:
+    """Return what is measured in one round."""
+    return [Case("functions", OURS, "", quick)]
+
+
+def measure(case: Case, folder: Path) -> Figures:
+    """Return the medians over batches, in microseconds a call."""
+    batches = asyncio.run(_measure(folder / "engine_log.db", BATCHES[case.quick]))
+    return {name: statistics.median(values) for name, values in batches.items()}
+
+
+async def _measure(path: Path, rounds: int) -> Batches:
+    """Measure without a log, then with one that is open; a few rounds first that don't count."""
+    batches: Batches = defaultdict(list)
+    for _ in range(rounds):
+        await _one_round(batches, None)
+    async with EngineLog(path) as log:
+        for _ in range(5):
+            await _one_round(defaultdict(list), log)
+        for _ in range(rounds):
+            await _one_round(batches, log)
+    return batches
+
+
+async def _one_round(batches: Batches, log: EngineLog | None) -> None:
+    """Measure each kind and variant once, in turns."""
+    for kind, (function, arguments) in KINDS.items():
+        for variant, decorate in VARIANTS.items():
+            decorated = decorate(function)
+            if kind == "async":
+                seconds = await _call_async(decorated, arguments)  # type: ignore[arg-type]
+            else:
+                seconds = _call_plain(decorated, arguments)
+            name = f"{kind} {variant}" if log else f"{kind} {variant}, closed"
+            batches[name].append(seconds / CALLS * 1e6)
+            if log is not None:
+                await log.flush()
+
+
+def _call_plain(function: Callable[..., object], arguments: tuple[int, ...]) -> float:
     """Return the seconds of a batch of calls."""
     began = perf_counter()
     for _ in range(CALLS):
@@ -65,7 +108,7 @@ def call_plain(function: Callable[..., object], arguments: tuple[int, ...]) -> f
     return perf_counter() - began
 
 
-async def call_async(function: Callable[..., Awaitable[object]], arguments: tuple[int, ...]) -> float:
+async def _call_async(function: Callable[..., Awaitable[object]], arguments: tuple[int, ...]) -> float:
     """Return the seconds of a batch of awaited calls."""
     began = perf_counter()
     for _ in range(CALLS):
@@ -73,62 +116,27 @@ async def call_async(function: Callable[..., Awaitable[object]], arguments: tupl
     return perf_counter() - began
 
 
-async def one_round(results: Results, log: EngineLog | None) -> None:
-    """Measure each kind and variant once, in turns."""
-    for kind, (function, arguments) in KINDS.items():
-        for variant, decorate in VARIANTS.items():
-            decorated = decorate(function)
-            if kind == "async":
-                seconds = await call_async(decorated, arguments)  # type: ignore[arg-type]
-            else:
-                seconds = call_plain(decorated, arguments)
-            results[kind, variant, log is not None].append(seconds / CALLS * 1e6)
-            if log is not None:
-                await log.flush()
+def tables(results: Results) -> list[Table]:
+    """Return a line for each kind of function."""
+    rows = [
+        [
+            kind,
+            *(
+                shown(results.spread("functions", OURS, "", f"{kind} {figure}"), ".2f")
+                for figure in COLUMNS.values()
+            ),
+        ]
+        for kind in KINDS
+    ]
+    return [Table(("µs a call", *COLUMNS), rows)]
 
 
-async def measure(rounds: int) -> Results:
-    """Measure without a log, then with one that is open; a few rounds first that don't count."""
-    results: Results = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(rounds):
-            await one_round(results, None)
-        async with EngineLog(Path(folder) / "engine_log.db") as log:
-            for _ in range(5):
-                await one_round(defaultdict(list), log)
-            for _ in range(rounds):
-                await one_round(results, log)
-    return results
-
-
-def report(results: Results, console: Console) -> None:
-    """Print what a call takes, and what of that is the log's."""
-    table = Table(
-        "µs a call", "bare", "no log open", "start=False", "logged", title="What does @logged cost?"
-    )
-    for kind in KINDS:
-        bare = statistics.median(results[kind, "bare", True])
-        cells = [f"{bare:.2f}"]
-        for variant, is_open in (("logged", False), ("start=False", True), ("logged", True)):
-            figures = results[kind, variant, is_open]
-            low, median, high = statistics.quantiles(figures, n=4)
-            cells.append(f"{median:.2f} ({low:.2f}-{high:.2f})")
-        table.add_row(kind, *cells)
-    console.print(table)
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.functions", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    rounds = 50 if parser.parse_args().quick else 300
-    console = Console(width=110)
-    console.print(
-        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}; medians of {rounds} "
-        f"batches of {CALLS} calls (quartiles)"
-    )
-    report(asyncio.run(measure(rounds)), console)
+def goals(results: Results) -> list[Goal]:
+    """Return nothing: this is only to be known."""
+    return []
 
 
 if __name__ == "__main__":
-    main()
+    from .__main__ import main
+
+    sys.exit(main(["functions", *sys.argv[1:]]))

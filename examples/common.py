@@ -8,6 +8,7 @@ import errno
 import signal
 from collections.abc import Sequence
 
+from guard import Guard, Limits, own_origins
 from volume import decode, volume_10_ms
 
 from async_enginelog import Frame, Recording, default_path, logged
@@ -35,7 +36,35 @@ def options_of(description: str) -> argparse.Namespace:
     parser.add_argument(
         "--db", default=default_path(), help="database (setting ENGINELOG_DB or engine_log.db)"
     )
+    parser.add_argument(
+        "--allow-origin",
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        help="a page of another site that may connect, such as https://violin.example; may be given again",
+    )
+    limits = Limits()
+    for option, default, what in (
+        ("--max-connections", limits.connections, "in all"),
+        ("--max-connections-of-address", limits.connections_of_address, "of one address"),
+        ("--max-connects-per-second", limits.connects_per_second, "how often an address may connect"),
+        ("--max-messages-per-second", limits.messages_per_second, "of one connection"),
+    ):
+        parser.add_argument(option, metavar="N", type=count, default=default, help=f"{what} ({default:g})")
     return parser.parse_args()
+
+
+def guard_of(options: argparse.Namespace) -> Guard:
+    """Return what decides who may come in."""
+    limits = Limits(**{name: getattr(options, f"max_{name}") for name in Limits._fields})
+    return Guard(limits, own_origins(options.host, options.port, options.allow_origin))
+
+
+def count(text: str) -> int:
+    """Read an option that is a count."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a count; pass a whole number from 1")
+    return int(text)
 
 
 def port_number(text: str) -> int:

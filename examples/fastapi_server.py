@@ -15,8 +15,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
-from common import MAX_MESSAGE_BYTES, loudness, options_of
+from common import MAX_MESSAGE_BYTES, guard_of, loudness, options_of
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from guard import GuardMiddleware
 
 from async_enginelog import EngineLog, EngineLogError, Heartbeat, LogMiddleware, Recorder
 
@@ -32,7 +33,8 @@ def application(options: argparse.Namespace) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan)
-    app.add_middleware(LogMiddleware, log=log)
+    app.add_middleware(GuardMiddleware, guard=guard_of(options))
+    app.add_middleware(LogMiddleware, log=log)  # around the guard: those it refuses are logged, too
 
     @app.get("/health")
     async def health() -> dict[str, Any]:

@@ -20,7 +20,8 @@ import asyncio
 import json
 import sys
 
-from common import MAX_MESSAGE_BYTES, loudness, options_of, reason_of, stop_on_signals
+from common import MAX_MESSAGE_BYTES, guard_of, loudness, options_of, reason_of, stop_on_signals
+from guard import Guard, address_of, guarded
 from page import Page
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
@@ -31,9 +32,10 @@ from async_enginelog import EngineLog, EngineLogError, Heartbeat, Recorder, serv
 class Engine:
     """Answer connections by their path."""
 
-    def __init__(self, log: EngineLog, recorder: Recorder) -> None:
+    def __init__(self, log: EngineLog, recorder: Recorder, guard: Guard) -> None:
         self.log = log
         self.recorder = recorder
+        self.guard = guard
         self.page = Page(log.path)
 
     def process_request(self, websocket: ServerConnection, request: Request) -> Response | None:
@@ -41,9 +43,14 @@ class Engine:
         path = request.path.partition("?")[0]
         if path == "/health":
             return websocket.respond(200, self.health(websocket))
-        if path in ("/ws/stream", "/ws/echo", "/ws/rows"):
-            return None
-        return self.page.respond(websocket, path)
+        if path not in ("/ws/stream", "/ws/echo", "/ws/rows"):
+            return self.page.respond(websocket, path)
+        address = address_of(websocket)
+        origins = request.headers.get_all("Origin")
+        if not self.guard.welcomes(origins[0] if origins else None, address):
+            return None  # which `origins` of serve() refuses
+        status = self.guard.enter(websocket, address)
+        return websocket.respond(status, f"{status.phrase}\n") if status else None
 
     def health(self, websocket: ServerConnection) -> str:
         """Say that the engine is well, and how far its log is."""
@@ -80,13 +87,15 @@ async def run(options: argparse.Namespace) -> None:
         Heartbeat(log),
         Recorder(log, {"volume_10_ms": loudness}) as recorder,
     ):
-        engine = Engine(log, recorder)
+        guard = guard_of(options)
+        engine = Engine(log, recorder, guard)
         async with serve(
             engine.handle,
             options.host,
             options.port,
             process_request=engine.process_request,
-            create_connection=server_connection(log),
+            create_connection=guarded(server_connection(log), guard),
+            origins=[None, *guard.origins],  # browsers let any page connect to anywhere
             max_size=MAX_MESSAGE_BYTES,
             compression=None,  # audio doesn't get smaller, phones only get warmer
             close_timeout=2,

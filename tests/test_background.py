@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -140,6 +142,27 @@ class TestSeveral:
                 crew.submit(lambda: done.append(1))
         crew.submit(lambda: done.append(2)).result(SOON)
         assert done == [2]
+
+
+def test_none_is_started_at_the_very_end() -> None:
+    """A job that Python submits as it takes the interpreter down is refused, and doesn't hang the exit."""
+    script = """
+import builtins
+from async_enginelog.background import Background
+
+class Late:
+    def __init__(self):
+        self.background = Background("late")
+    def __del__(self):
+        try:
+            self.background.submit(print)
+        except RuntimeError:
+            print("refused", flush=True)
+
+builtins.late = Late()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=SOON)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "refused\n", "")
 
 
 def refuse(thread: threading.Thread) -> None:

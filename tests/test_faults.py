@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from async_enginelog import EngineLog, StorageError, console
+from async_enginelog import EngineLog, PathError, StorageError, console, segments
 from async_enginelog.console import rows_in
 
 from .conftest import Query
@@ -57,6 +57,16 @@ def tmpfs(folder: Path, size: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill_up(disk: Path) -> None:
+    """Take all room there is on a disk."""
+    with (disk / "ballast").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
 
 
 async def until_failing(log: EngineLog) -> str:
@@ -198,6 +208,10 @@ class TestFileGoesAway:
         """With the whole folder gone, the engine goes on; with the folder back, so does the log."""
         folder, path = tmp_path / "logs", tmp_path / "logs" / "e.db"
         async with EngineLog(path) as log:
+            # The folder can't be removed while segments are made in it ahead of need.
+            async with asyncio.timeout(10):
+                while log.statistics().spool_bytes < 3 * segments.SEGMENT_BYTES:
+                    await asyncio.sleep(0.001)
             shutil.rmtree(folder)
             await log.log_steps(step_id=1)
             await until_failing(log)
@@ -207,6 +221,20 @@ class TestFileGoesAway:
         with closing(sqlite3.connect(path)) as connection:
             rows = connection.execute("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS").fetchall()
         assert rows == [(1,), (2,)]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows doesn't delete a file that is open")
+    @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+    async def test_companion_deleted(self, path: Path, query: Query, suffix: str) -> None:
+        """A WAL deleted under the log is noticed, before rows are written to what nobody will ever read."""
+        async with EngineLog(path) as log:
+            await log.log_steps(step_id=1)
+            await log.flush()
+            path.with_name(path.name + suffix).unlink()
+            await log.log_steps(step_id=2)
+            await log.flush()
+
+            assert f"{suffix} was deleted or replaced under the log" in (log.statistics().last_fault or "")
+            assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS ORDER BY 1") == [(1,), (2,)]
 
     async def test_table_dropped(self, path: Path, query: Query) -> None:
         """A table that somebody dropped is a fault like others; rows wait until it is back."""
@@ -231,18 +259,12 @@ class TestDisk:
             async with EngineLog(path) as log:
                 await log.log_steps(step_id=0)
                 await log.flush()
-                ballast = disk / "ballast"
-                with ballast.open("wb", buffering=0) as file:
-                    try:
-                        while True:
-                            file.write(bytes(4096))
-                    except OSError:
-                        pass
+                fill_up(disk)
                 for number in range(1, 20_001):
                     await log.log_steps(step_id=number, step_name="x" * 100)
                 assert "full" in await until_failing(log)
                 assert log.statistics().on_console == 0
-                ballast.unlink()
+                (disk / "ballast").unlink()
                 await log.flush()
             with closing(sqlite3.connect(path)) as connection:
                 count = connection.execute(
@@ -256,12 +278,7 @@ class TestDisk:
         """With no room for the spool either, rows go to the console, counted; nothing is lost."""
         with tmpfs(tmp_path / "disk", "3m") as disk:
             log = await EngineLog(disk / "e.db", timeout=0.5).open()
-            with (disk / "ballast").open("wb", buffering=0) as file:
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                except OSError:
-                    pass
+            fill_up(disk)
             for number in range(8000):
                 await log.log_steps(step_id=number, step_name="x" * 100)
             statistics = log.statistics()
@@ -281,6 +298,69 @@ class TestDisk:
         }
         assert stored.isdisjoint(console)
         assert stored | console == set(range(8000))
+
+    @pytest.mark.parametrize("is_new", [True, False])
+    async def test_opening_on_a_full_disk(
+        self,
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture,
+        small_segments: int,
+        is_new: bool,
+    ) -> None:
+        """A log opens on a full disk, on the console alone, says so, and comes to itself with room again."""
+        with tmpfs(tmp_path / "disk", "3m") as disk:
+            path = disk / "e.db"
+            if not is_new:
+                async with EngineLog(path):
+                    pass
+            fill_up(disk)
+            async with EngineLog(path) as log:
+                for number in range(100):
+                    await log.log_steps(step_id=number)
+                assert log.statistics().on_console == log.statistics().accepted == 100
+                assert "No space left on device; the log is open on the console alone" in caplog.text
+                (disk / "ballast").unlink()
+                async with asyncio.timeout(10):
+                    while log.statistics().committed == 0:
+                        number += 1
+                        await log.log_steps(step_id=number)
+                        await asyncio.sleep(0.01)
+            with closing(sqlite3.connect(path)) as connection:
+                stored = {row for (row,) in connection.execute("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS")}
+        console = {
+            int(row.line.split(b'"step_id":')[1].split(b",")[0])
+            for row in rows_in(capfd.readouterr().err.encode().splitlines())
+        }
+        assert stored.isdisjoint(console)
+        assert stored | console == set(range(number + 1))
+
+    async def test_opening_and_closing_on_a_full_disk(self, tmp_path: Path, small_segments: int) -> None:
+        """A log that never had a disk closes, and says what its database is missing."""
+        with tmpfs(tmp_path / "disk", "1m") as disk:
+            fill_up(disk)
+            log = await EngineLog(disk / "e.db", timeout=0.3).open()
+            await log.log_steps(step_id=1)
+            await log.aclose()
+            statistics = log.statistics()
+
+        assert (statistics.on_console, statistics.pending, statistics.spool_bytes) == (1, 0, 0)
+
+    async def test_opening_on_a_read_only_disk(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A log whose disk has become read-only opens on the console; a new one has a wrong path."""
+        with tmpfs(tmp_path / "disk", "60m") as disk:
+            async with EngineLog(disk / "e.db"):
+                pass
+            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+            async with EngineLog(disk / "e.db", timeout=0.3) as log:
+                await log.log_steps(step_id=1)
+                assert log.statistics().on_console == 1
+                assert "its disk is read-only" in (log.statistics().last_fault or "")
+            with pytest.raises(PathError, match="isn't writable"):
+                await EngineLog(disk / "new.db").open()
+        assert "the log is open on the console alone" in caplog.text
 
     async def test_read_only_file(self, path: Path, query: Query) -> None:
         """A database that can't be written to any more is a fault like others, and ends like them."""

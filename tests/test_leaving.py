@@ -91,6 +91,46 @@ class TestForgotten:
             assert run_script(path, script).returncode == 3
         assert self.count_after_reopening(path) == 2000
 
+    def test_exit_from_a_signal_handler(self, path: Path) -> None:
+        """A signal handler that raises at any line of opening and closing doesn't hang the exit."""
+        script = """
+            import asyncio, sys
+            from async_enginelog import EngineLog
+
+            async def main():
+                async with EngineLog(sys.argv[1]) as log:
+                    await log.log_steps(step_id=1)
+
+            def trace_call(frame, event, argument):
+                known = frame.f_globals["__name__"] in ("async_enginelog.connection", "aiosqlite.core")
+                if known and frame.f_code.co_name in ("connect", "__await__", "_connect", "close", "stop"):
+                    return trace_line
+
+            def trace_line(frame, event, argument):
+                # What is raised here, Python raises at that line, as it does from a signal handler.
+                global left
+                left -= 1
+                if left == 0:
+                    sys.exit("from a signal handler")
+                return trace_line
+
+            for line in range(1, 10_000):
+                left = line
+                sys.settrace(trace_call)
+                try:
+                    asyncio.run(main())
+                except SystemExit:
+                    pass
+                finally:
+                    sys.settrace(None)
+                if left > 0:
+                    break
+            print(line)
+        """
+        done = run_script(path, script, "-W", "ignore")
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) > 100
+
     def test_development_mode_has_nothing_to_say(self, path: Path) -> None:
         """A log that is closed gives no warning under -X dev -W error."""
         script = """
@@ -160,6 +200,38 @@ class TestLoops:
             ("crashed",),
             ("closed",),
         ]
+
+    def test_loop_closed_in_a_transaction(self, path: Path, query: Query) -> None:
+        """A loop closed while a statement is under way leaves no lock, though the log is still held."""
+        script = """
+            import asyncio, sys
+            from pathlib import Path
+            from async_enginelog import EngineLog
+            from async_enginelog.database import Database
+
+            LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) "
+
+            async def begin():
+                global database, task
+                database = await Database.open(Path(sys.argv[1]), create=True)
+                await database.execute("BEGIN IMMEDIATE")
+                task = asyncio.ensure_future(database.fetch(LONG + "SELECT count(*) FROM n"))
+                await asyncio.sleep(0.01)
+
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(begin())
+            loop.close()
+
+            async def go_on():
+                async with EngineLog(sys.argv[1]) as log:
+                    await log.log_steps(step_id=1)
+
+            asyncio.run(go_on())
+        """
+        done = run_script(path, script, "-W", "ignore")
+
+        assert done.returncode == 0, done.stderr
+        assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS") == [(1,)]
 
     def test_closing_on_another_loop(self, path: Path, query: Query) -> None:
         """aclose() on another loop commits the rest there."""
@@ -295,6 +367,25 @@ class TestCancelling:
                 await flushing
 
         assert query("SELECT count(*), count(DISTINCT STEP_ID) FROM ENGINE_DB_LOG_STEPS") == [(2000, 2000)]
+
+    async def test_flush_while_a_cancelled_writer_ends(self, path: Path, query: Query) -> None:
+        """Rows that come while a cancelled writer does its last round are for the next writer."""
+        accepted = 0
+        async with EngineLog(path, timeout=5.0) as log:
+            for turns in range(60):
+                [writer] = [task for task in asyncio.all_tasks() if task.get_name() == "enginelog-writer"]
+                await log.log_steps(step_id=accepted)
+                flushing = asyncio.create_task(log.flush())
+                await asyncio.sleep(0)
+                writer.cancel()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await log.log_steps(step_id=accepted + 1)
+                accepted += 2
+                await log.flush()
+                await flushing
+
+        assert query("SELECT count(*), count(DISTINCT STEP_ID) FROM ENGINE_DB_LOG_STEPS") == [(120, 120)]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -159,6 +159,20 @@ class TestValues:
         }
         assert tally.without_key == 1
 
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_numbers_beyond_64_bits_are_noted(self, sign: int) -> None:
+        """A number that SQLite can't hold isn't taken for the nearest one, which may be another's id."""
+        for number in (1e300, 2.0**64, 2.0**63 * 1.1, "9" * 23, "9" * 5000):
+            value = number * sign if isinstance(number, float) else "-"[sign:] + number
+            columns, tally = said_by(MESSAGES, MESSAGE_ID=value, RECORDING_ID=7)
+            assert columns == {"recording_id": 7}
+            assert noted(tally) == {"unreadable": {"MESSAGE_ID": 1}}
+
+    @pytest.mark.parametrize("value", [2**63 - 1, str(2**63 - 1), -(2**63), -(2.0**63), f" {-(2**63)}"])
+    def test_the_largest_numbers_stay(self, value: object) -> None:
+        """The largest and the smallest that SQLite can hold are what they are."""
+        assert said_by(MESSAGES, MESSAGE_ID=value) == ({"message_id": int(value)}, Tally(read=1))  # type: ignore[call-overload]
+
     def test_infinity_is_noted(self) -> None:
         """SQL has no word for infinity."""
         columns, tally = said_by(RESOURCES, ID=1, CPU_PERCENT=float("inf"))
@@ -190,18 +204,37 @@ class TestValues:
         ("text", "masked"),
         [
             ('{"host": "x", "sec-websocket-key": "urLdtT=="}', '{"host": "x", "sec-websocket-key": "***"}'),
-            ('{"Cookie":"a=\\"b\\"; c","host":"x"}', '{"Cookie": "***","host":"x"}'),
+            ('{"Cookie":"a=\\"b\\"; c","host":"x"}', '{"Cookie":"***","host":"x"}'),
             ("{'Authorization': 'Basic x', 'host': 'y'}", "{'Authorization': '***', 'host': 'y'}"),
             ('{"host": "x", "cookie": "cut off he', '{"host": "x", "cookie": "***"'),
+            ('{"cookie": ["x", "y"], "host": "z"}', '{"cookie": ["***"], "host": "z"}'),
+            ('[["host","x"],["authorization","y"]]', '[["host","x"],["authorization","***"]]'),
+            ("[(b'cookie', b'x'), (b'host', b'y')]", "[(b'cookie', b'***'), (b'host', b'y')]"),
+            ("{b'cookie': b'x'}", "{b'cookie': b'***'}"),
+            ("{'cookie': ('x', 'cut off he", "{'cookie': ('***'"),
+            ("Cookie: a=b; c", "Cookie: ***"),
+            (
+                "Host: x\r\ncookie: a\r\n  and on\r\nAuthorization : Basic y\r\nAccept: z",
+                "Host: x\r\ncookie: ***\r\nAuthorization : ***\r\nAccept: z",
+            ),
         ],
     )
     def test_credentials_are_masked(self, text: str, masked: str) -> None:
-        """Credentials in request headers are masked, in JSON, in what Python prints, and cut off."""
+        """Credentials in request headers are masked: in JSON, in what Python prints, in lines, cut off."""
         columns, tally = said_by(CONNECTIONS, CLIENT_HEADERS=text)
         assert columns == {"client_headers": masked}
         assert noted(tally) == {"masked": {"CLIENT_HEADERS": 1}}
 
-    @pytest.mark.parametrize("text", ['{"host": "cookie: none"}', "not headers", ""])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"host": "cookie: none"}',
+            '{"access-control-request-headers": "authorization", "host": "x"}',
+            "cookies: none",
+            "not headers",
+            "",
+        ],
+    )
     def test_other_headers_stay(self, text: str) -> None:
         """What has no credentials stays as it is, whatever it is."""
         assert said_by(CONNECTIONS, CLIENT_HEADERS=text) == (
@@ -214,7 +247,7 @@ class TestValues:
         queded, queued = "DT_FUNCTION_MESSAGE_QUEDED", "DT_FUNCTION_MESSAGE_QUEUED"
         early, late = "2025-01-31 12:00:00", "2025-01-31 13:00:00"
         for values, hour, conflicts in (
-            ({queded: early, queued: late}, 18, {"conflict": {queued: 1}}),
+            ({queded: early, queued: late}, 18, {"misspelt": {queued: 1}}),
             ({queded: early, queued: None}, 17, {}),
             ({queded: early, queued: early}, 17, {}),
         ):

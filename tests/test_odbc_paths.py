@@ -59,9 +59,15 @@ def test_local_paths(given: str, path: str) -> None:
         (r"\log.db", "isn't an absolute path"),
         ("", "isn't an absolute path"),
         ("C:\\", "is a drive"),
+        ("C:\\VIOLIN\\dir\\", "is a folder"),
+        ("C:/VIOLIN/dir/", "is a folder"),
+        ("C:\\VIOLIN\\dir\\.", "is a folder"),
+        ("C:\\VIOLIN\\dir\\..", "is a folder"),
+        ("file:///C:/VIOLIN/dir/", "is a folder"),
         ("C:\\a\nb.db", "control characters"),
         ("file:///C:/a%0Ab.db", "control characters"),
         ("C:\\\ud83d.db", "control characters"),
+        ("C:\\\u202egpj.db", "control characters"),
         ('C:\\"log".db', 'has " in it|" is in it'),
         (r"C:\log.db:stream", ": is in it"),
         (LONG + "x", "256 characters"),
@@ -71,6 +77,11 @@ def test_refused_paths(given: str, reason: str) -> None:
     """A path that can't work is refused, and the reason told."""
     with pytest.raises(PathError, match=reason):
         local_path(given)
+
+
+def test_mapped_drives() -> None:
+    """A drive may be a folder on the network; only its own machine knows, so here it is taken."""
+    assert local_path(r"Z:\log.db") == r"Z:\log.db"
 
 
 @pytest.mark.parametrize("path", [r"\\server\x.db", "//server/x.db", "file://server/x.db"])

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_enginelog import EngineLog, NotAnEngineLog, PathError, StorageError, oldfile
+from async_enginelog import DatabaseDamaged, EngineLog, NotAnEngineLog, PathError, StorageError, oldfile
 from async_enginelog.importing import BEFORE_ALL
 from async_enginelog.oldfile import OldFile
+from async_enginelog.tables import TABLES
 
 from .old_engine import old_file, write
 from .pure_helpers import few
@@ -136,8 +137,18 @@ class TestOpen:
         monkeypatch.setattr(oldfile, "PATIENCE", 0.01)
         with closing(sqlite3.connect(old)) as connection:
             connection.execute("BEGIN EXCLUSIVE")
-            with pytest.raises(StorageError, match="locked"):
+            with pytest.raises(StorageError, match="locked; close the program that holds it"):
                 await OldFile.open(old)
+
+    @pytest.mark.parametrize("damage", ["truncated", "overwritten"])
+    async def test_damaged(self, old: Path, damage: str) -> None:
+        """Of a file that is damaged, or was cut off, it is told how to save what is left."""
+        data = old.read_bytes()
+        half = len(data) // 2
+        old.write_bytes(data[:half] + (b"" if damage == "truncated" else b"\xaa" * half))
+        saved = r"sqlite3 old engine.db .recover \| sqlite3 saved-old engine.db"
+        with pytest.raises(DatabaseDamaged, match=f"is damaged: .*Save what can be read, .*{saved}"):
+            await read_all(old)
 
     async def test_text_that_is_not_unicode(self, tmp_path: Path) -> None:
         """A text that isn't Unicode is read nevertheless."""
@@ -179,7 +190,7 @@ class TestTables:
             customers=[{"name": "x"}, {"name": "y"}],
         )
         file = await OldFile.open(old)
-        known, others = await file.tables()
+        known, others, _ = await file.tables()
         counts = [await file.row_count(table) for table in known]
         await file.close()
         assert [table.table.name for table in known] == ["ENGINE_DB_LOG_FUNCTIONS", "ENGINE_DB_LOG_STEPS"]
@@ -219,6 +230,55 @@ class TestTables:
         await file.close()
         assert table.unknown == {'a "b"': 1}
         assert [table.is_empty(values) for _, *values in rows] == [True, False]
+
+    @pytest.mark.parametrize("names", [["rowid"], ["ROWID", "_rowid_"], ["oid"], ["rowid", "oid"]])
+    async def test_column_called_like_the_number_of_a_row(self, old: Path, names: list[str]) -> None:
+        """All rows are read, in their order, whatever the columns are called."""
+        with closing(sqlite3.connect(old)) as connection:
+            for name in names:
+                connection.execute(f"ALTER TABLE ENGINE_DB_LOG_STEPS ADD COLUMN {name} TEXT")
+            connection.execute(f"UPDATE ENGINE_DB_LOG_STEPS SET {names[0]} = 'x' WHERE STEP_ID < 50")
+            connection.commit()
+        rows = (await read_all(old))["ENGINE_DB_LOG_STEPS"]
+        assert [row[1] for row in rows] == list(range(100))
+
+    @pytest.mark.parametrize(
+        ("columns", "why"),
+        [
+            ("STEP_ID PRIMARY KEY) WITHOUT ROWID --", "ENGINE_DB_LOG_STEPS is a table WITHOUT ROWID"),
+            ("rowid, _rowid_, oid, STEP_ID", "ENGINE_DB_LOG_STEPS has columns called rowid, _rowid_, oid"),
+        ],
+    )
+    async def test_rows_without_numbers(self, tmp_path: Path, columns: str, why: str) -> None:
+        """A table whose rows have no numbers is refused by its name before anything is read."""
+        (tmp_path / "old.db").touch()
+        with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+            connection.execute(f"CREATE TABLE ENGINE_DB_LOG_STEPS ({columns}\n{')' * ('--' not in columns)}")
+        file = await OldFile.open(tmp_path / "old.db")
+        with pytest.raises(StorageError, match=f"{why}; in a copy of the file, make it anew without that"):
+            await file.tables()
+        await file.close()
+
+    async def test_numbers_of_rows_that_cannot_be_read(
+        self, old: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What else goes wrong meanwhile isn't taken for that."""
+        monkeypatch.setattr(oldfile, "ROW_NUMBERS", ("nosuch()",))
+        file = await OldFile.open(old)
+        with pytest.raises(StorageError, match="no such function"):
+            await file.tables()
+        await file.close()
+
+    async def test_missing(self, tmp_path: Path) -> None:
+        """Tables that aren't there are told, and views that are called like them."""
+        old = old_file(tmp_path / "old.db", STEPS=STEPS)
+        with closing(sqlite3.connect(old)) as connection:
+            connection.execute("CREATE VIEW engine_db_log_functions AS SELECT * FROM ENGINE_DB_LOG_STEPS")
+        file = await OldFile.open(old)
+        tables = await file.tables()
+        await file.close()
+        assert tables.views == ["ENGINE_DB_LOG_FUNCTIONS"]
+        assert set(tables.missing) == TABLES.keys() - {"ENGINE_DB_LOG_STEPS"}
 
 
 class TestRestarts:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +54,25 @@ class TestClaim:
         """The first number is the present second."""
         before = int(time.time())
         assert before <= claim_run(tmp_path) <= time.time()
+
+    @pytest.mark.parametrize("year", [-2000, 1969, 2300, 9999, 300_000])
+    def test_clocks_that_are_wrong(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, year: int) -> None:
+        """Whatever the clock says, a number has room for its ids in 64 bits, and grows."""
+        first = claim_run(tmp_path)
+        monkeypatch.setattr(time, "time", lambda: (year - 1970) * 31_556_952.0)
+
+        assert first < claim_run(tmp_path) < claim_run(tmp_path) < 2**63 // IDS_PER_RUN
+
+    def test_memory_that_cannot_be_written(self, tmp_path: Path) -> None:
+        """Where the number can't be remembered it is told by the files of the runs, and by the database."""
+        (tmp_path / "last-run").mkdir()
+        number = claim_run(tmp_path)
+        lock = take_lock(tmp_path, number)
+
+        assert claim_run(tmp_path) > number
+        assert claim_run(tmp_path, above=number + 5000) == number + 5001
+        assert lock is not None
+        drop_lock(lock, remove=True)
 
     def test_numbers_are_unique_at_any_pace(self, tmp_path: Path) -> None:
         """Many claims in one second give as many numbers."""
@@ -245,3 +266,78 @@ class TestIds:
         ids = list(itertools.islice(spool.ids(), 30))
         assert len(set(ids)) == 30
         spool.close("closed", committed=spool.end, timeout=5)
+
+
+class TestWithoutRoom:
+    @pytest.fixture
+    def full(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+        """Make the disk full, or let it fail otherwise; make room with None."""
+        fault: list[int | None] = [None]
+
+        def write(descriptor: int, data: bytes) -> int:
+            if (number := fault[0]) is not None:
+                raise OSError(number, os.strerror(number))
+            return real(descriptor, data)
+
+        real = os.write
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+        monkeypatch.setattr(os, "write", write)
+        monkeypatch.setattr(spool_module, "RETRY_DELAY", 0.0)
+
+        def set_fault(number: int | None) -> None:
+            fault[0] = number
+
+        return set_fault
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+    async def test_takes_rows_once_there_is_room(
+        self, build: Callable[..., Spool], full: Callable[[int | None], None], number: int
+    ) -> None:
+        """A spool for which there is no room refuses rows until there is, and is then like others."""
+        full(number)
+        spool = build()
+        assert (spool.end, spool.disk_bytes()) == (Position(1, 0), 0)
+        assert await spool.read(Position(1, 0), 10) == (b"", Position(1, 0))
+        for _ in range(2):
+            with pytest.raises(SpoolUnusable, match=os.strerror(number)):
+                spool.append(LINE)
+        full(None)
+        wait_for(lambda: _is_taken(spool))
+
+        assert await read_all(spool) == LINE
+        assert spool.end.segment == 1
+        spool.close("closed", committed=None, timeout=10)
+
+    def test_closed_without_ever_having_had_room(
+        self, tmp_path: Path, build: Callable[..., Spool], full: Callable[[int | None], None]
+    ) -> None:
+        """It leaves nothing behind, as nothing was in it."""
+        full(errno.ENOSPC)
+        spool = build()
+
+        assert spool.close("closed", committed=Position(1, 0), timeout=10)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_path_that_is_wrong(
+        self, tmp_path: Path, build: Callable[..., Spool], full: Callable[[int | None], None]
+    ) -> None:
+        """What isn't the disk's fault is an error at once, and the lock is let go."""
+        full(errno.EACCES)
+        with pytest.raises(PermissionError):
+            build()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_disk_that_was_taken_away(self, tmp_path: Path) -> None:
+        """Where the folder above is gone too, nothing is made: its return would hide it."""
+        header = Header(5, "host", 17, "0.1.0", "2026-01-02T03:04:05+00:00")
+        with pytest.raises(FileNotFoundError):
+            Spool(tmp_path / "gone" / "e.db-spool", header, limit_bytes=2 * SEGMENT, segment_bytes=SEGMENT)
+        assert list(tmp_path.iterdir()) == []
+
+
+def _is_taken(spool: Spool) -> bool:
+    try:
+        spool.append(LINE)
+    except SpoolUnusable:
+        return False
+    return True

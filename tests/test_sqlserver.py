@@ -8,10 +8,14 @@ What the linked server is asked is run over ODBC in test_sqlserver_odbc.py.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -134,7 +138,7 @@ def test_removes_what_it_makes(link: Link) -> None:
     create, remove = scripts_of(link)
     for kind in ("VIEW", "PROCEDURE", "TABLE"):
         made = made_by(create, kind)
-        assert made == set(re.findall(rf"DROP {kind} IF EXISTS (.*);", remove)), kind
+        assert made == set(re.findall(rf"DROP {kind} IF EXISTS (.*)", remove)), kind
         assert len(made) == {"VIEW": len(SOURCES) + 1, "PROCEDURE": 2, "TABLE": len(SOURCES) + 1}[kind]
     [server] = arguments_of(remove, "master.dbo.sp_dropserver")
     assert tsql.unquoted(server["server"]) == link.target.server
@@ -180,12 +184,20 @@ def test_logins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "interval"), [(10, "2 10"), (59, "2 59"), (60, "4 1"), (86_399, "4 1439")]
+    ("seconds", "interval", "name"),
+    [
+        (10, "2 10", "every 10 seconds"),
+        (59, "2 59", "every 59 seconds"),
+        (60, "4 1", "every minute"),
+        (120, "4 2", "every 2 minutes"),
+        (86_340, "4 1439", "every 1439 minutes"),
+    ],
 )
-def test_job(seconds: int, interval: str) -> None:
-    """The job of the Agent runs as often as is asked for."""
+def test_job(seconds: int, interval: str, name: str) -> None:
+    """The job of the Agent runs as often as is asked for, and says so by its name."""
     link = dataclasses.replace(DEFAULT, copy_every=seconds)
     [schedule] = arguments_of(create_script(link), "msdb.dbo.sp_add_jobschedule")
+    assert schedule["name"] == f"N'{name}'"
     assert f"{schedule['freq_subday_type']} {schedule['freq_subday_interval']}" == interval
     assert arguments_of(create_script(DEFAULT), "msdb.dbo.sp_add_job") == []
 
@@ -221,17 +233,49 @@ def test_views_are_typed(source: Source) -> None:
 
 
 def test_timeline_has_everything() -> None:
-    """The timeline has each time of each table, and that of the commit only where there is no other."""
+    """The timeline has each time of each table."""
     timeline = view("ENGINE_LOG_TIMELINE")
-    moments = re.findall(r"TRY_CONVERT\(datetime2\(6\), q\.(\w+), 121\), N'(\w+)\.(\w+)'\)", timeline)
+    moments = re.findall(
+        r"TRY_CONVERT\(datetime2\(6\), q\.(\w+), 121\)(?: END)?, N'(\w+)\.(\w+)'\)", timeline
+    )
     expected = {
         (source.name.removeprefix("ENGINE_DB_LOG_"), column.name)
         for source in SOURCES.values()
         for column in source.columns
-        if column.declared == "DATETIME" and column.argument != "dt_added"
-    } | {("FUNCTION_ERROR", "DT_ADDED")}
+        if column.declared == "DATETIME"
+    }
     assert {(what, time) for _, what, time in moments} == expected
     assert all(read == said for read, _, said in moments)
+
+
+def events_of(source: Source, row: dict[str, str]) -> dict[str, str]:
+    """Return the events that the timeline makes of a row. But for the types, SQLite knows how."""
+    what = source.name.removeprefix("ENGINE_DB_LOG_")
+    [part] = [part for part in view("ENGINE_LOG_TIMELINE").split("UNION ALL") if f"N'{what}." in part]
+    values = part.partition("CROSS APPLY (VALUES")[2].partition(") AS e (EVENT_TIME, WHAT)")[0]
+    values = re.sub(r"TRY_CONVERT\(datetime2\(6\), (q\.\w+), 121\)", r"\1", values)
+    values = re.sub(r"\bN'", "'", values)
+    columns = ", ".join(f":{column.name} AS {column.name}" for column in source.columns)
+    given = {column.name: row.get(column.name) for column in source.columns}
+    with closing(sqlite3.connect(":memory:")) as connection:
+        [(nested,)] = connection.execute(
+            f"SELECT json_array({re.sub(r'[(](?=q|CASE)', 'json_array(', values)}) "
+            f"FROM (SELECT {columns}) AS q",
+            given,
+        )
+    return {name.partition(".")[2]: at for at, name in json.loads(nested) if at is not None}
+
+
+@each_source
+def test_timeline_leaves_no_row_out(source: Source) -> None:
+    """A row is in the timeline by its times; by that of its commit if it has no other."""
+    times = [column.name for column in source.columns if column.declared == "DATETIME"]
+    for name in times:
+        assert events_of(source, {name: "A"}) == {name: "A"}
+    own = [name for name in times if name.upper() != "DT_ADDED"] or times
+    assert events_of(source, dict.fromkeys(times, "A")) == dict.fromkeys(own, "A")
+    if own != times:
+        assert events_of(source, {own[-1]: "A", "DT_ADDED": "B", "dt_added": "B"}) == {own[-1]: "A"}
 
 
 def test_timeline_has_the_same_columns_everywhere() -> None:
@@ -290,6 +334,27 @@ def test_ranges() -> None:
         assert query.endswith(f"WHERE LOG_SEQ > 0 AND LOG_SEQ <= {2**63 - 1} ORDER BY LOG_SEQ LIMIT 10000")
 
 
+# -- what the documentation says --------------------------------------------------------------------
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "sqlserver.md"
+
+
+@pytest.mark.skipif(not DOCUMENT.exists(), reason="the documentation isn't here")
+def test_commands_of_the_documentation() -> None:
+    """PowerShell takes a $ in double quotes for a variable, and knows no \\" for a quote in them."""
+    blocks = re.findall(r"^ *```(\w+)\n(.*?)^ *```$", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert {kind for kind, _ in blocks} >= {"powershell", "bat", "sql"}
+    for kind, text in blocks:
+        if kind == "powershell":
+            assert '\\"' not in text
+            assert not re.search(r'"[^"\n]*\$[^"\n]*"', text)
+        elif kind == "sql":
+            assert parse_faults(text) == ()
+        elif kind == "bat":
+            assert "schtasks" in text
+            assert "'" not in text
+
+
 # -- wrong arguments --------------------------------------------------------------------------------
 
 
@@ -304,6 +369,7 @@ def test_ranges() -> None:
         ("a\0", "control characters"),
         ("\ud83d", "control characters"),
         ("a\u2028b", "control characters"),
+        ("a\u202eb", "control characters"),
     ],
 )
 def test_refused_names(name: str, reason: str) -> None:
@@ -316,114 +382,19 @@ def test_refused_names(name: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rows": 0}, {"rows": 2**31}, {"copy_every": 9}, {"copy_every": 86_400}, {"copy_every": 0}]
+    "wrong",
+    [{"rows": 0}, {"rows": 2**31}]
+    + [{"copy_every": seconds} for seconds in (9, 86_400, 0, 61, 90, 119, 86_399)],
 )
 def test_refused_numbers(wrong: dict[str, int]) -> None:
-    """Numbers out of range are refused."""
+    """Numbers out of range are refused, and intervals that the Agent can't keep."""
     [(name, value)] = wrong.items()
     with pytest.raises(ValueError, match=f"{name} is {value}; pass"):
         dataclasses.replace(DEFAULT, **wrong)  # type: ignore[arg-type]
 
 
-# -- broken copies ----------------------------------------------------------------------------------
-
-# What a copy of the script is broken by: the text that is replaced, once, and what takes its place.
-BROKEN = {
-    # These a parser sees.
-    "CREATE misspelt": ("CREATE OR ALTER VIEW", "CRATE OR ALTER VIEW"),
-    "SELECT misspelt": ("SELECT TOP (20)", "SELCT TOP (20)"),
-    "no FROM": ("\nFROM OPENQUERY", "\nOPENQUERY"),
-    "no FROM in an inner statement": ("SCHEMA_VERSION) FROM", "SCHEMA_VERSION)"),
-    "variable misspelt in an inner statement": ("N'SELECT @version", "N'SELECT @versions"),
-    "parenthesis open": ("q.DT_ADDED, 121)", "q.DT_ADDED, 121"),
-    "quote open": ("@provider = N'MSDASQL'", "@provider = N'MSDASQL"),
-    "quote not doubled": ("engine''s log", "engine's log"),
-    "no comma between columns": ("AS DT_ADDED,\n", "AS DT_ADDED\n    q."),
-    "END CATCH misspelt": ("END CATCH", "END CATSH"),
-    "backquotes": ("VIEW [dbo].", "VIEW `dbo`."),
-    "CREATE TABLE IF NOT EXISTS": ("CREATE TABLE [dbo]", "CREATE TABLE IF NOT EXISTS [dbo]"),
-    "no THEN": ("WHEN MATCHED THEN", "WHEN MATCHED"),
-    "no ON": ("                ON t.", "                t."),
-    "no alias of CROSS APPLY": (") AS e (EVENT_TIME, WHAT)", ")"),
-    # These it doesn't.
-    "LIMIT": ("ORDER BY EVENT_TIME DESC;", "LIMIT 20;"),
-    "no comma between arguments": ("@server = @server, @srvproduct", "@server = @server @srvproduct"),
-    "argument computed": ("@provstr = @provider_string", "@provstr = N'Timeout=1;' + @provider_string"),
-    "variable in OPENQUERY": ("OPENQUERY([ENGINE_LOG], 'SELECT", "OPENQUERY([ENGINE_LOG], @q + 'SELECT"),
-    "only a variable in OPENQUERY": ("FROM V_ODBC_ENGINE_LOG_RUN') AS q;", "') AS q, OPENQUERY(a, @last);"),
-    "OPENQUERY too long": ("'SELECT DT_ADDED", "'SELECT " + "DT_ADDED, " * 800 + "DT_ADDED"),
-    "variable lost at GO": (
-        "\nIF EXISTS (SELECT 1 FROM sys.servers WHERE name = @",
-        "\nGO\nIF EXISTS (SELECT 1 WHERE 'x' = @",
-    ),
-    "GO;": ("GO\n", "GO;\n"),
-    "GO with words": ("GO\n", "GO ON\n"),
-    "GO in a text": ("in the list of", "\nGO\n"),
-    "argument misspelt": ("@srvproduct", "@serverproduct"),
-    "procedure misspelt": ("sp_addlinkedserver", "sp_addlinkserver"),
-    "procedure in the wrong place": ("sys.sp_getapplock", "msdb.dbo.sp_getapplock"),
-    "own argument misspelt": ("@up_to_seq = @newest", "@upto_seq = @newest"),
-    "own procedure misspelt": (
-        "\n            EXEC [dbo].[ENGINE_LOG_RANGE]",
-        "\n            EXEC [dbo].[RANGE]",
-    ),
-    "server option misspelt": ("N'data access'", "N'data acces'"),
-    "type of a variable": ("@provider_string nvarchar(4000)", "@provider_string nvarcher(4000)"),
-    "type of a cast": ("AS bigint)", "AS biginteger)"),
-    "type of a conversion": ("TRY_CONVERT(datetime2(6)", "TRY_CONVERT(datetime3(6)"),
-    "ORDER BY in a view": ("0)') AS q;", "0)') AS q ORDER BY LOG_SEQ;"),
-    "variable misspelt": ("1, @problem)", "1, @problems)"),
-    "parameter misspelt": ("= @chunk;", "= @chunks;"),
-    "view not first": ("CREATE OR ALTER VIEW", "SET NOCOUNT ON;\nCREATE OR ALTER VIEW"),
-    "procedure not first": ("CREATE OR ALTER PROCEDURE", "SET NOCOUNT ON;\nCREATE OR ALTER PROCEDURE"),
-    "no GO between views": (") AS q;\nGO\n", ") AS q;\n"),
-    "statement behind a view": (") AS q;\nGO\n", ") AS q;\nPRINT N'made';\nGO\n"),
-    "read in a transaction": (
-        "BEGIN TRANSACTION;",
-        "BEGIN TRANSACTION;\nEXEC [dbo].[ENGINE_LOG_RANGE] @table = N'x';",
-    ),
-    "MERGE without its end": ("s.LOG_SEQ);\n", "s.LOG_SEQ)\n"),
-    "THROW without an end before": ("N'Session';\n        THROW", "N'Session'\n        THROW"),
-    "temporary table misspelt": ("TRUNCATE TABLE #ENGINE_DB_LOG_STEPS", "TRUNCATE TABLE #ENGINE_DB_LOG_STEP"),
-    "bracket open": ("USE [VIOLIN];", "USE [VIOLIN;"),
-    "BEGIN without END": ("    SET NOEXEC ON;\nEND;", "    SET NOEXEC ON;"),
-    "quotation marks open": ("USE [master];", 'USE "master;'),
-}
-
-
-@cache
-def whole() -> str:
-    """Return the script that is broken."""
-    return create_script(FULL)
-
-
-@cache
-def catcher(name: str) -> str:
-    """Return who finds that a script is broken: "checks", else "parser", else nobody."""
-    old, new = BROKEN[name]
-    broken = whole().replace(old, new, 1)
-    if faults(broken):
-        return "checks"
-    # Only what has changed: the rest is parsed by another test.
-    changed = [batch for batch in tsql.batches(broken) if batch not in set(tsql.batches(whole()))]
-    inner = [text for batch in changed for text in tsql.inner_statements(batch)]
-    return "parser" if any(parse_faults(text) for text in (*changed, *inner)) else ""
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_scripts_are_caught(name: str) -> None:
-    """Each way to break the script is seen by the checks or by the parser."""
-    old, _ = BROKEN[name]
-    assert old in whole(), "this breaks nothing any more"
-    assert catcher(name)
-
-
-def test_how_many_broken_scripts_are_caught(capsys: pytest.CaptureFixture[str]) -> None:
-    """Together they see all."""
-    caught = [catcher(name) for name in BROKEN]
-    with capsys.disabled():
-        print(
-            f"\nbroken scripts: {len(BROKEN)}; caught by the checks: {caught.count('checks')}, "
-            f"of the others by the parser: {caught.count('parser')}, by nobody: {caught.count('')}"
-        )
-    assert all(caught)
+@pytest.mark.parametrize(("seconds", "near"), [(90, "60 or 120"), (119, "60 or 120"), (86_399, "86340")])
+def test_intervals_near(seconds: int, near: str) -> None:
+    """Who asks for what isn't whole minutes is told what would be."""
+    with pytest.raises(ValueError, match=f"; pass {near}, as SQL Server Agent counts"):
+        dataclasses.replace(DEFAULT, copy_every=seconds)

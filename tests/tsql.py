@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 TOKEN = re.compile(
@@ -48,8 +49,9 @@ def batches(script: str) -> list[str]:
     return [batch for batch in GO.split(script) if batch.strip()]
 
 
+@lru_cache(maxsize=10_000)
 def tokens(text: str) -> Batch:
-    """Return what a text is made of, without spaces and comments."""
+    """Return what a text is made of, without spaces and comments; not to be changed."""
     found = (Token(str(match.lastgroup), match.group()) for match in TOKEN.finditer(text))
     return [token for token in found if token.kind not in ("space", "comment")]
 
@@ -105,6 +107,21 @@ def _split(arguments: Batch) -> Iterator[Batch]:
 
 def inner_statements(script: str) -> list[str]:
     """Return the statements that are texts in a script, each with its variables declared before it."""
+    return [*_executed(script), *_commands(script)]
+
+
+def _commands(script: str) -> list[str]:
+    """Return what the jobs of a script do."""
+    return [
+        unquoted(argument[2].text)
+        for batch in map(tokens, batches(script))
+        for call in calls(batch)
+        for argument in call.arguments
+        if is_named(argument) and argument[0].text == "@command"
+    ]
+
+
+def _executed(script: str) -> list[str]:
     executing = (
         call
         for batch in map(tokens, batches(script))
@@ -131,18 +148,7 @@ def created(batch: Batch) -> str:
     words = [token.text.upper() for token in batch[:4] if token.kind == "word"]
     if words[:1] != ["CREATE"]:
         return ""
-    return words[3] if words[1:3] == ["OR", "ALTER"] else words[1]
-
-
-def procedures_of(script: str) -> dict[str, list[str]]:
-    """Return the procedures that a script makes, with the names of their parameters."""
-    made = [batch for batch in map(tokens, batches(script)) if created(batch) == "PROCEDURE"]
-    return {_name(batch).lower(): [name[1:].lower() for name in parameters(batch)] for batch in made}
-
-
-def _name(batch: Batch) -> str:
-    start = next(place for place, token in enumerate(batch) if token.says("PROCEDURE")) + 1
-    return "".join(token.text for token in batch[start : start + 3])
+    return "".join(words[3:4] if words[1:3] == ["OR", "ALTER"] else words[1:2])
 
 
 def parameters(batch: Batch) -> list[str]:

@@ -9,8 +9,13 @@ broken copies of the script, in test_sqlserver.py.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache, lru_cache
 from itertools import pairwise
+
+from async_enginelog.migrations import migrations
 
 from .tsql import (
     GO,
@@ -22,62 +27,37 @@ from .tsql import (
     inner_statements,
     is_named,
     parameters,
-    procedures_of,
+    pass_through_queries,
     tokens,
     unquoted,
+)
+from .tsql_calls import computed_arguments, other_locks, wrong_calls, wrong_options
+from .tsql_names import wrong_names
+from .tsql_procedure import Raised, executed
+from .tsql_tree import Made, made_by
+from .tsql_words import (
+    TYPES,
+    early_ends,
+    foreign_databases,
+    foreign_servers,
+    names_in_texts,
+    unknown_globals,
+    wrong_arguments,
+    wrong_sizes,
 )
 
 # https://learn.microsoft.com/sql/t-sql/functions/openquery-transact-sql: 8 KB
 MAX_QUERY = 8000
 
-TYPES = {"bigint", "bit", "char", "datetime2", "float", "int", "nvarchar", "sysname", "varchar"}
-
-# What the script may call, and with which arguments; a number is an argument without a name.
-# https://learn.microsoft.com/sql/relational-databases/system-stored-procedures/
-PROCEDURES = {
-    "master.dbo.sp_msset_oledb_prop": "1 2 3",
-    "master.dbo.sp_addlinkedserver": "server srvproduct provider datasrc location provstr catalog",
-    "master.dbo.sp_dropserver": "server droplogins",
-    "master.dbo.sp_addlinkedsrvlogin": "rmtsrvname useself locallogin rmtuser rmtpassword",
-    "master.dbo.sp_droplinkedsrvlogin": "rmtsrvname locallogin",
-    "master.dbo.sp_serveroption": "server optname optvalue",
-    "master.dbo.sp_testlinkedserver": "servername",
-    "sys.sp_getapplock": "resource lockmode lockowner locktimeout dbprincipal",
-    "sys.sp_releaseapplock": "resource lockowner dbprincipal",
-    "msdb.dbo.sp_add_job": "job_name enabled description start_step_id category_name owner_login_name",
-    "msdb.dbo.sp_delete_job": "job_id job_name originating_server delete_history delete_unused_schedule",
-    "msdb.dbo.sp_add_jobstep": "job_id job_name step_id step_name subsystem command database_name",
-    "msdb.dbo.sp_add_jobschedule": "job_id job_name name enabled freq_type freq_interval freq_subday_type "
-    "freq_subday_interval",
-    "msdb.dbo.sp_add_jobserver": "job_id job_name server_name",
-}
-EXECUTE_TEXT = "sys.sp_executesql"
-
-# https://learn.microsoft.com/sql/relational-databases/system-stored-procedures/sp-serveroption-transact-sql
-SERVER_OPTIONS = {
-    *(
-        "collation compatible",
-        "collation name",
-        "connect timeout",
-        "data access",
-        "dist",
-        "lazy schema validation",
-    ),
-    *("pub", "query timeout", "rpc", "rpc out", "sub", "system", "use remote collation"),
-    "remote proc transaction promotion",
-}
+Check = Callable[[Batch, Made], Iterator[str]]
 
 
-Procedures = dict[str, list[str]]
-Check = Callable[[Batch, Procedures], Iterator[str]]
-
-
-def unended_quotes(batch: Batch, _: Procedures) -> Iterator[str]:
+def unended_quotes(batch: Batch, _: Made) -> Iterator[str]:
     """A quote or bracket that isn't closed."""
     yield from (f"{token.text} isn't closed" for token in batch if token.says("'", "[", "`", '"'))
 
 
-def lost_variables(batch: Batch, _: Procedures) -> Iterator[str]:
+def lost_variables(batch: Batch, _: Made) -> Iterator[str]:
     """A variable that isn't declared before, in the same batch."""
     declared = {name.lower() for name in parameters(batch)}
     names = {id(argument[0]) for call in calls(batch) for argument in call.arguments if is_named(argument)}
@@ -94,7 +74,7 @@ def lost_variables(batch: Batch, _: Procedures) -> Iterator[str]:
             yield f"{token.text} isn't declared in this batch"
 
 
-def unknown_types(batch: Batch, _: Procedures) -> Iterator[str]:
+def unknown_types(batch: Batch, _: Made) -> Iterator[str]:
     """A type that isn't one of those the script needs: of a variable, a column, or a conversion."""
     depth, declaring = 0, False
     for place, token in enumerate(batch[:-1]):
@@ -120,44 +100,7 @@ def _is_cast(batch: Batch, place: int) -> bool:
     return False
 
 
-def wrong_calls(batch: Batch, own: Procedures) -> Iterator[str]:
-    """A procedure or an argument that doesn't exist."""
-    for call in calls(batch):
-        name = call.procedure.lower()
-        if name == EXECUTE_TEXT:
-            continue  # its arguments are those of the text
-        if name not in PROCEDURES and name not in own:
-            yield f"there is no procedure {call.procedure}"
-            continue
-        known = own[name] if name in own else PROCEDURES[name].split()
-        for number, argument in enumerate(call.arguments, 1):
-            given = argument[0].text[1:] if is_named(argument) else str(number)
-            if given.lower() not in known:
-                yield f"{call.procedure} has no argument {given}"
-
-
-def computed_arguments(batch: Batch, _: Procedures) -> Iterator[str]:
-    """An argument of EXEC that is neither a literal nor a variable; a comma that is missing between two."""
-    for call in calls(batch):
-        for argument in call.arguments:
-            value = list(argument[2:] if is_named(argument) else argument)
-            if value and value[-1].says("OUTPUT", "OUT"):
-                value.pop()
-            if value and value[0].says("-"):
-                value.pop(0)
-            if len(value) != 1 or value[0].kind not in ("text", "number", "variable", "word"):
-                yield f"{call.procedure} has the argument {' '.join(token.text for token in argument)}"
-
-
-def wrong_options(batch: Batch, _: Procedures) -> Iterator[str]:
-    """An option of a linked server that doesn't exist."""
-    for call in calls(batch):
-        for argument in call.arguments:
-            if argument[0].text.lower() == "@optname" and unquoted(argument[2].text) not in SERVER_OPTIONS:
-                yield f"there is no server option {argument[2].text}"
-
-
-def wrong_openqueries(batch: Batch, _: Procedures) -> Iterator[str]:
+def wrong_openqueries(batch: Batch, _: Made) -> Iterator[str]:
     """A query for the linked server that isn't one plain literal, or is too long."""
     for place, token in enumerate(batch):
         if not token.says("OPENQUERY"):
@@ -170,20 +113,20 @@ def wrong_openqueries(batch: Batch, _: Procedures) -> Iterator[str]:
             yield f"OPENQUERY takes {MAX_QUERY} characters, not {len(unquoted(query.text))}"
 
 
-def foreign_words(batch: Batch, _: Procedures) -> Iterator[str]:
+def foreign_words(batch: Batch, _: Made) -> Iterator[str]:
     """Words of other databases."""
     yield from (
         f"there is no {token.text} in Transact-SQL" for token in batch if token.says("LIMIT", "ILIKE")
     )
 
 
-def sorted_views(batch: Batch, _: Procedures) -> Iterator[str]:
+def sorted_views(batch: Batch, _: Made) -> Iterator[str]:
     """ORDER BY in a view."""
     if created(batch) == "VIEW" and any(token.says("ORDER") for token in batch):
         yield "a view has no ORDER BY"
 
 
-def late_creations(batch: Batch, _: Procedures) -> Iterator[str]:
+def late_creations(batch: Batch, _: Made) -> Iterator[str]:
     """A view or procedure that isn't made by the first statement of its batch."""
     for place, token in enumerate(batch):
         words = [word.text.upper() for word in batch[place : place + 4]]
@@ -191,13 +134,13 @@ def late_creations(batch: Batch, _: Procedures) -> Iterator[str]:
             yield f"{' '.join(words)} isn't the first statement of its batch"
 
 
-def crowded_views(batch: Batch, _: Procedures) -> Iterator[str]:
+def crowded_views(batch: Batch, _: Made) -> Iterator[str]:
     """A statement after a view in the same batch."""
     if created(batch) == "VIEW" and any(token.says(";") for token in batch[:-1]):
         yield "something follows a view in its batch"
 
 
-def reads_in_transactions(batch: Batch, _: Procedures) -> Iterator[str]:
+def reads_in_transactions(batch: Batch, _: Made) -> Iterator[str]:
     """Something that is asked of a linked server, or called, inside a transaction."""
     inside = False
     for place, token in enumerate(batch):
@@ -207,7 +150,7 @@ def reads_in_transactions(batch: Batch, _: Procedures) -> Iterator[str]:
             yield f"{token.text} in a transaction"
 
 
-def open_merges(batch: Batch, _: Procedures) -> Iterator[str]:
+def open_merges(batch: Batch, _: Made) -> Iterator[str]:
     """A MERGE that doesn't end with a semicolon."""
     for place, token in enumerate(batch):
         if token.says("MERGE"):
@@ -217,7 +160,7 @@ def open_merges(batch: Batch, _: Procedures) -> Iterator[str]:
                     yield "MERGE takes a semicolon at its end"
 
 
-def open_blocks(batch: Batch, _: Procedures) -> Iterator[str]:
+def open_blocks(batch: Batch, _: Made) -> Iterator[str]:
     """A block that doesn't end, or not as it began."""
     begun: list[str] = []
     for place, token in enumerate(batch):
@@ -230,7 +173,7 @@ def open_blocks(batch: Batch, _: Procedures) -> Iterator[str]:
     yield from ("BEGIN without END" for _ in begun)
 
 
-def nameless_values(batch: Batch, _: Procedures) -> Iterator[str]:
+def nameless_values(batch: Batch, _: Made) -> Iterator[str]:
     """Rows of values as a table, without a name."""
     for place, token in enumerate(batch):
         if not (token.says("VALUES") and batch[place - 1].says("(")):
@@ -243,14 +186,14 @@ def nameless_values(batch: Batch, _: Procedures) -> Iterator[str]:
             yield "VALUES as a table take a name"
 
 
-def unended_before_throw(batch: Batch, _: Procedures) -> Iterator[str]:
+def unended_before_throw(batch: Batch, _: Made) -> Iterator[str]:
     """A THROW that would be read as part of the statement before."""
     for before, token in pairwise(batch):
         if token.says("THROW") and not before.says(";", "BEGIN", "CATCH"):
             yield "THROW takes a semicolon before it"
 
 
-def lost_tables(batch: Batch, _: Procedures) -> Iterator[str]:
+def lost_tables(batch: Batch, _: Made) -> Iterator[str]:
     """A temporary table that isn't made before, in the same batch."""
     made = set()
     for place, token in enumerate(batch):
@@ -280,6 +223,15 @@ CHECKS: list[Check] = [
     nameless_values,
     unended_before_throw,
     lost_tables,
+    wrong_names,
+    wrong_sizes,
+    wrong_arguments,
+    early_ends,
+    foreign_servers,
+    foreign_databases,
+    unknown_globals,
+    other_locks,
+    names_in_texts,
 ]
 
 
@@ -294,13 +246,50 @@ def broken_lines(script: str) -> Iterator[str]:
             yield f"GO within {match.group()[:40]}"
 
 
-def faults(script: str) -> list[str]:
-    """Return all that is wrong with a script."""
-    own = procedures_of(script)
+def unreadable_queries(text: str) -> Iterator[str]:
+    """A query for the linked server that SQLite doesn't take, on a database of this version."""
+    for query in pass_through_queries(text):
+        try:
+            _database().execute(f"EXPLAIN {query}")
+        except sqlite3.Error as error:
+            yield f"{query[:40]}…: {error}"
+
+
+@cache
+def _database() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    for script in migrations():
+        for statement in script:
+            connection.execute(statement)
+    return connection
+
+
+def statements_of_range(script: str) -> Iterator[str]:
+    """Return what the procedure for ranges executes, for each of its tables."""
+    for batch in map(tokens, batches(script)):
+        if created(batch) == "PROCEDURE" and "@table" in parameters(batch):
+            tables = [unquoted(batch[n + 2].text) for n, token in enumerate(batch) if token.text == "@table"]
+            for table in filter(None, tables):
+                with suppress(Raised):
+                    yield executed(script, table=table, into="#new", from_time="A", to_time="B")
+
+
+# Of most broken copies, only one batch is another one.
+@lru_cache(maxsize=5000)
+def _faults_of(text: str, made: Made) -> list[str]:
+    batch = tokens(text)
+    return [*unreadable_queries(text), *(fault for check in CHECKS for fault in check(batch, made))]
+
+
+def faults(script: str, made: Made | None = None) -> list[str]:
+    """Return all that is wrong with a script; ``made`` is what the script makes that it is part of."""
     found = list(broken_lines(script))
+    inner = inner_statements(script)
+    if made is None:
+        made = made_by(script)
+        inner += statements_of_range(script)
     for number, text in enumerate(batches(script), 1):
-        batch = tokens(text)
-        found += [f"batch {number}: {fault}" for check in CHECKS for fault in check(batch, own)]
-    for text in inner_statements(script):
-        found += [f"inner statement: {fault}" for fault in faults(text)]
+        found += [f"batch {number}: {fault}" for fault in _faults_of(text, made)]
+    for text in inner:
+        found += [f"inner statement: {fault}" for fault in faults(text, made)]
     return found

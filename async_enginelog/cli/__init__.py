@@ -13,12 +13,15 @@ from .demo import demo
 from .doctor import doctor
 from .import_old import import_old
 from .init import init
+from .prune import prune
 from .replay import replay
 from .runs import runs
+from .salvage import salvage
 from .sqlserver_script import sqlserver_script
 from .stats import stats
 from .tail import tail
 from .verify import verify
+from .watermark import watermark
 
 __all__ = ["main"]
 
@@ -55,7 +58,23 @@ def enginelog(
     never_fail_to_print()
 
 
-for verb in (demo, init, tail, stats, runs, verify, doctor, replay, backup, sqlserver_script):
+VERBS = (
+    demo,
+    init,
+    tail,
+    stats,
+    runs,
+    verify,
+    doctor,
+    prune,
+    watermark,
+    replay,
+    backup,
+    salvage,
+    sqlserver_script,
+)
+
+for verb in VERBS:
     main.command()(verb)
 # A function can't be called so.
 main.command("import")(import_old)

@@ -11,8 +11,9 @@ import typer
 
 from .. import reading
 from ..errors import PathError
+from ..ownership import create_file
 from ..segments import size_of
-from .common import DatabaseArgument, complain, database_path, progress_bar, run, say
+from .common import DatabaseArgument, complain, database_path, harmless, progress_bar, run, say
 from .spools import spool_runs
 
 __all__ = ["backup"]
@@ -26,7 +27,8 @@ def backup(
     Copy the database while the engine writes.
 
     The copy shows the database as it was when the copying began. Copying the file by other means can't
-    do that: its newest rows are in a second file. A backup that fails leaves nothing behind.
+    do that: its newest rows are in a second file. Only this account may read the copy. A backup that fails
+    leaves nothing behind.
 
     \b
     Examples:
@@ -41,7 +43,7 @@ async def _backup(destination: Path, path: Path) -> int:
     async with reading.open_database(path) as database:
         with _part_of(destination) as part, progress_bar(f"copying {path.name}") as advance:
             await database.copy_to(part, lambda left, pages: advance(pages - left, pages))
-    say(f"copied {path} to {destination} ({size_of(destination):,} bytes)")
+    say(harmless(f"copied {path} to {destination} ({size_of(destination):,} bytes)"))
     _tell_of_waiting_rows(path)
     return 0
 
@@ -59,12 +61,10 @@ def _check(destination: Path) -> None:
 def _part_of(destination: Path) -> Iterator[Path]:
     """Give a file to copy into; it becomes ``destination`` when all went well, else it goes."""
     part = destination.with_name(f"{destination.name}.part")
-    try:
-        part.open("xb").close()
-    except FileExistsError:
+    if not create_file(part):
         raise PathError(
             f"{part} exists: another backup is under way, or one was killed; in that case delete it"
-        ) from None
+        )
     try:
         yield part
         _check(destination)  # it may have come into being meanwhile

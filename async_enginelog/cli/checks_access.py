@@ -34,6 +34,7 @@ def may(account: Account, file: File, need: int) -> bool:
 
 def engine_access(site: Site) -> Findings:
     """The engine writes the database, what SQLite keeps beside it, and the spool."""
+    yield from _spool_that_is_none(site)
     if site.engine is None:
         return
     engine = site.engine
@@ -59,6 +60,16 @@ def engine_access(site: Site) -> Findings:
         )
     yield from _companions(site, engine)
     yield from _spool(site, engine)
+    yield from _strange(site, engine)
+
+
+def _spool_that_is_none(site: Site) -> Findings:
+    if site.spool and not site.spool.is_folder:
+        yield Finding(
+            f"{site.spool.path} isn't a folder",
+            "the engine keeps its spool in a folder of that name: it can't open the log",
+            f"look what it is, and move it away: mv {quoted(site.spool.path, f'{site.spool.path}-moved')}",
+        )
 
 
 def _companions(site: Site, engine: Account) -> Findings:
@@ -82,6 +93,21 @@ def _spool(site: Site, engine: Account) -> Findings:
             f"the engine's account {engine.name} can't use {_listed(files)}",
             "it ran as another account once; now it can't start, or not commit what is in there",
             f"sudo chown -R {engine.name} {spool} && sudo chmod -R u+rwX {spool}",
+        )
+
+
+def _strange(site: Site, engine: Account) -> Findings:
+    """What the engine leaves alone, as another account may have put it there."""
+    files = [site.spool, *site.spool_files]
+    if site.folders and may(OTHERS, site.folders[0], WRITE):
+        files += [site.database, *site.companions]
+    strange = [file for file in files if file and (file.is_link or file.user not in (0, engine.user))]
+    if strange and all(may(engine, file, READ | WRITE) for file in strange):
+        yield Finding(
+            f"the engine's account {engine.name} leaves alone {_listed(strange)}",
+            "another account may have put it there, with rows that it made up",
+            "look what it is; if it is the engine's, and not a link: "
+            f"sudo chown -h {engine.name} {quoted(*(file.path for file in strange))}",
         )
 
 
@@ -159,8 +185,8 @@ def exposed(site: Site) -> Findings:
     # Others can't delete what isn't theirs in a sticky folder, such as /tmp.
     if may(OTHERS, folder, WRITE) and not folder.mode & STICKY:
         open_to_all.append(folder)
-    if site.spool and may(OTHERS, site.spool, WRITE):
-        open_to_all.append(site.spool)
+    spool = [file for file in (site.spool, *site.spool_files) if file and not file.is_link]
+    open_to_all += [file for file in spool if may(OTHERS, file, WRITE)]
     if open_to_all:
         yield Finding(
             f"any account of this machine may write to {_listed(open_to_all)}",
@@ -185,9 +211,15 @@ def sql_server_access(site: Site) -> Findings:
             yield Finding(
                 f"the account of SQL Server, {account}, isn't granted to modify {site.path.parent}",
                 f"{TWO_FILES}, which a reader on Windows has to write: the linked server can't open the log",
-                f'as administrator: icacls "{site.path.parent}" /grant "{account}:(OI)(CI)M"',
+                f"in PowerShell, as administrator: icacls {_literal(site.path.parent)} "
+                f"/grant {_literal(f'{account}:(OI)(CI)M')}",
                 Level.NOTE,  # groups that the account is in aren't known
             )
+
+
+def _literal(text: object) -> str:
+    """Quote for PowerShell: in double quotes it would take what begins with $ for a variable."""
+    return "'" + str(text).replace("'", "''") + "'"
 
 
 def _may_modify(account: str, windows: Windows) -> bool:
@@ -236,5 +268,6 @@ def _shared(reader: Account, site: Site) -> str:
     return (
         f"let a group have it: sudo groupadd -f enginelog && {joined} && "
         f"sudo chgrp enginelog {folder} {files} && "
-        f"sudo chmod 2770 {folder} && sudo chmod 660 {files}; then start both anew"
+        f"sudo chmod 2770 {folder} && sudo chmod 660 {files}; then start both anew, the engine with "
+        "EngineLog(..., mode=0o660), which a file gets that is made anew"
     )

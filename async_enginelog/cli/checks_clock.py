@@ -13,6 +13,8 @@ from .doctor_times import TOLERANCE, ahead_of, moment_of, offset_of, seconds
 __all__ = ["clock_ahead", "clock_set_back", "time_zones"]
 
 HOUR = timedelta(hours=1)
+# What is imported is ahead of UTC by so much.
+UTC = timedelta()
 
 SYNCHRONISE = "have the clock synchronised: timedatectl set-ntp true, or on Windows: w32tm /resync"
 
@@ -73,6 +75,7 @@ def _ended_early(run: RunRow) -> bool:
 def time_zones(log: Log) -> Findings:
     """All runs should store the same kind of time: UTC, or local."""
     offsets = {run: offset for run in log.own_runs if (offset := offset_of(run)) is not None}
+    offsets |= dict.fromkeys(log.imported_runs, UTC)
     if _agree(log, offsets):
         return
     first_of_each = {offset: run.run for run, offset in offsets.items()}

@@ -31,9 +31,15 @@ SQLITE_SAYS = {
         "mend what is said here of permissions, or start the engine, which creates them",
     ),
     "Permission denied": ("this account may not even look for it", PERMISSIONS),
-    "malformed": (
+    "readonly": (
+        "a program died while it wrote; what it left must be undone or read in first, and the doctor only "
+        "reads",
+        "start the engine, which does so; or open it once with a program that may write to it: "
+        "sqlite3 {path} .tables",
+    ),
+    "is damaged": (
         "the file is damaged; what the engine logs may be lost",
-        "enginelog verify {path}; restore a backup, or save what can be read: sqlite3 {path} .recover",
+        "enginelog verify {path}; restore a backup, or save what can be read: enginelog salvage {path}",
     ),
     "no such": (
         "somebody dropped what the log needs",
@@ -69,6 +75,12 @@ def schema(log: Log) -> Findings:
             f"the schema version is {log.version}, this version of async-enginelog has {log.newest_version}",
             "views and columns that readers and the command rely on aren't there yet",
             f"enginelog init {quoted(log.path)} (an engine does so, too, when it opens the log)",
+        )
+    for fault in log.schema_faults:
+        yield Finding(
+            fault,
+            "somebody dropped or changed it; the engine, this command, or SQL Server's views rely on it",
+            "restore a backup, or undo the change; what it should be is in migrations/sqlite",
         )
 
 

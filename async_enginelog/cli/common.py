@@ -6,21 +6,23 @@ import asyncio
 import errno
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ..enginelog import default_path, true_path
-from ..errors import EngineLogError
+from ..errors import EngineLogError, PathError
+from ..terminal import harmless, harmless_json
 
 __all__ = [
     "INTERRUPTED",
+    "PATIENCE",
     "UNUSABLE",
     "WRONG",
     "DatabaseArgument",
@@ -28,6 +30,7 @@ __all__ = [
     "complain",
     "database_path",
     "harmless",
+    "json_text",
     "never_fail_to_print",
     "plural",
     "progress_bar",
@@ -40,6 +43,9 @@ __all__ = [
 WRONG = 1
 UNUSABLE = 2
 INTERRUPTED = 130
+
+# How long a verb that writes waits for an engine that writes, in seconds.
+PATIENCE = 10.0
 
 DatabaseArgument = Annotated[
     Path | None,
@@ -57,10 +63,23 @@ Advance = Callable[[float, float], None]
 
 
 def database_path(database: Path | None) -> Path:
-    """Return the path that is meant where none was given, too: as it was given, unless by a link."""
+    """
+    Return the path that is meant where none was given, too: as it was given, unless by a link.
+
+    Raises:
+        typer.Exit: If no file can have it; that is told.
+
+    """
     given = default_path() if database is None else database
-    true = true_path(given)
-    return given if given.absolute() == true else true
+    try:
+        true = true_path(os.fspath(given))
+        if not true.name:  # what is beside it would have no name
+            raise PathError(f"{true} is a folder; pass the path of a file in it")
+    except PathError as error:
+        complain(str(error))
+        raise typer.Exit(UNUSABLE) from None
+    # "." has no name.
+    return given if given.name and given.absolute() == true else true
 
 
 class OutputGone(Exception):
@@ -107,6 +126,11 @@ def say(text: str) -> None:
         raise
 
 
+def json_text(data: object) -> str:
+    """Return JSON that reads well, and does a terminal no harm."""
+    return harmless_json(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode())
+
+
 def complain(message: str) -> None:
     """Print an error."""
     typer.echo(f"enginelog: {harmless(message)}", err=True)
@@ -129,20 +153,6 @@ def _discard_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
-
-
-def harmless(text: str) -> str:
-    """Return ``text`` with all that would move a terminal's cursor, or hide, written as its number."""
-    if text.isprintable():
-        return text
-    return "".join(_harmless(character) for character in text)
-
-
-def _harmless(character: str) -> str:
-    # Cc and Cf: control and direction; Cs, Co, Cn: no characters; Zl, Zp: line breaks.
-    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-        return character
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
@@ -174,8 +184,10 @@ def _cell(value: object) -> str:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Advance]:
     """Show a progress bar while work is done; none where the output isn't a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    # Without markup: the title has the name of a file in it.
+    title_column = TextColumn("{task.description}", markup=False)
+    columns = (title_column, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     shown = sys.stdout.isatty() and sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as progress:
-        task = progress.add_task(title, total=None)
+        task = progress.add_task(harmless(title), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

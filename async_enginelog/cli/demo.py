@@ -19,7 +19,7 @@ from ..database import Database
 from ..resources import resource
 from ..tables import TABLES
 from .children import PATIENCE, Child, Children
-from .common import WRONG, complain, run
+from .common import WRONG, complain, harmless, run
 from .showing import View, view_for
 from .watching import client_frame_hashes, longest_delay_ms
 
@@ -81,7 +81,7 @@ async def _run(path: Path, console: Console) -> None:
                 "server", resource("examples") / "server.py", "--port", "0", "--db", str(path)
             )
             port = await _listening_port(server)
-            console.print(f"A server listens on port {port} and logs to {path}")
+            console.print(harmless(f"A server listens on port {port} and logs to {path}"))
             async with reading.open_database(path) as database:
                 before = await reading.newest_log_seq(database)
                 hashes = await _stream(children, port, Path(folder))

@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import orjson
 import typer
 
 from ..errors import StorageError
-from . import checks_access, checks_clock, checks_file, checks_runs, checks_site
+from . import checks_access, checks_clock, checks_file, checks_retention, checks_runs, checks_site
 from .checks_access import leaves_a_trap, not_opened
 from .checks_file import unusable
-from .common import WRONG, JsonOption, database_path, harmless, plural, run, say
-from .doctor_facts import Account, Finding, Holders, Level, Log, Site
+from .common import WRONG, JsonOption, database_path, harmless, json_text, plural, run, say
+from .doctor_facts import ON_WINDOWS, Account, Finding, Holders, Level, Log, Site
 from .doctor_locks import find_holders
 from .doctor_log import look_inside, makes_files
 from .doctor_site import account_of, look_around, process_account, this_account
@@ -60,7 +59,16 @@ LOG_CHECKS = (
     checks_clock.clock_ahead,
     checks_clock.clock_set_back,
     checks_clock.time_zones,
+    checks_retention.watermark,
+    checks_retention.gives_room_back,
+    checks_retention.broken_pruning,
 )
+
+# These are made only where the system tells who holds locks.
+LOCK_CHECKS = {checks_file.readers, checks_file.writers}
+
+# The numbers of accounts are below this one of 32 bits, which means none.
+NO_ACCOUNT = 2**32 - 1
 
 FINE, NOT_CHECKED = "fine", "not checked"
 
@@ -129,6 +137,8 @@ def _account(name: str | None, option: str) -> Account | None:
     if name is None:
         return None
     account = account_of(name)
+    if account is None and name.isdecimal() and int(name) < NO_ACCOUNT and not ON_WINDOWS:
+        return Account(name, int(name), frozenset())  # as in a container, whose accounts have no names
     if account is None:
         raise typer.BadParameter(f"there is no account {harmless(name)} on this machine", param_hint=option)
     return account
@@ -150,7 +160,8 @@ async def _examine(path: Path, engine: Account | None, reader: Account | None) -
     for look_at_site in SITE_CHECKS:
         found[look_at_site.__name__] = list(look_at_site(site))
     for look_at_log in LOG_CHECKS:
-        found[look_at_log.__name__] = None if log is None else list(look_at_log(log))
+        known = log if holders.known or look_at_log not in LOCK_CHECKS else None
+        found[look_at_log.__name__] = None if known is None else list(look_at_log(known))
     alive = None if log is None or log.alive is None else len(log.alive)
     return _Report(path, found, alive)
 
@@ -214,7 +225,7 @@ def _json(report: _Report) -> str:
         ],
         "checks": {check: report.state_of(check) for check in report.found},
     }
-    return orjson.dumps(wanted, option=orjson.OPT_INDENT_2).decode()
+    return json_text(wanted)
 
 
 def _entry(check: str, finding: Finding) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..reading import RunRow
 from ..unfinished import LeftOpen
+from .doctor_retention import Retention
 from .doctor_times import moment_of, offset_of
 from .spools import SpoolRun
 
@@ -60,6 +61,7 @@ LATELY = timedelta(days=7)
 
 # How runs of an engine end; others were imported.
 OWN_ENDS = {None, "closed", "crashed", "copied"}
+IMPORTED_ENDS = {"importing", "imported"}
 
 
 def quoted(*paths: Path | str) -> str:
@@ -93,6 +95,9 @@ class File:
     owner: str = ""
     size_bytes: int = 0
     links: int = 1
+    is_folder: bool = False
+    # Whether it is a link to what the rest is about.
+    is_link: bool = False
     # Whether more than the mode decides: then nothing is said of who may do what.
     has_acl: bool = False
 
@@ -173,11 +178,12 @@ class Holder(NamedTuple):
 
 
 class Holders(NamedTuple):
-    """Who held which lock of SQLite for as long as was looked."""
+    """Who held which lock of SQLite for as long as was looked; nobody if that isn't ``known``."""
 
     readers: tuple[Holder, ...] = ()
     writers: tuple[Holder, ...] = ()
     exclusive: tuple[Holder, ...] = ()
+    known: bool = True
 
 
 class SetBack(NamedTuple):
@@ -198,6 +204,7 @@ class Log:
         now: The present time, aware.
         host: The name of this machine.
         version: The version of the schema; ``newest_version`` is what this package knows.
+        schema_faults: What of it isn't as the migrations make it; nothing is told of an older version.
         journal_mode: SQLite's word for how it commits; ``wal`` as the log leaves it.
         runs: Newest first.
         alive: The runs whose processes are alive; :obj:`None` if the spool can't be looked into.
@@ -212,6 +219,7 @@ class Log:
         wal_bytes: The size of the WAL; ``database_bytes`` that of the database.
         holders: Who holds locks.
         sqlite: The version of SQLite.
+        retention: What it says of retention.
 
     """
 
@@ -220,6 +228,7 @@ class Log:
     host: str
     version: int
     newest_version: int
+    schema_faults: tuple[str, ...] = ()
     journal_mode: str
     runs: tuple[RunRow, ...]
     alive: frozenset[int] | None
@@ -235,11 +244,17 @@ class Log:
     database_bytes: int
     holders: Holders
     sqlite: tuple[int, ...]
+    retention: Retention = field(default_factory=Retention)
 
     @property
     def own_runs(self) -> list[RunRow]:
         """The runs of engines with this package, newest first; not those that were imported."""
         return [run for run in self.runs if run.how_ended in OWN_ENDS]
+
+    @property
+    def imported_runs(self) -> list[RunRow]:
+        """The runs that were imported from an old engine's file, or are being so, newest first."""
+        return [run for run in self.runs if run.how_ended in IMPORTED_ENDS]
 
     @property
     def runs_alive(self) -> list[RunRow]:

@@ -2,7 +2,7 @@
 Who holds SQLite's locks on a log, as Linux tells it: found out without touching file or locks.
 
 SQLite locks bytes of the ``-shm``, and in exclusive mode of the database itself
-(https://www.sqlite.org/walformat.html#wal_locks). Elsewhere than on Linux nothing is found.
+(https://www.sqlite.org/walformat.html#wal_locks). Elsewhere than on Linux nothing is known of that.
 
 """
 
@@ -65,26 +65,30 @@ async def find_holders(path: Path) -> Holders:
     """
     Return who keeps locks on the database at ``path``; takes two seconds if there is anybody.
 
-    This process isn't among them.
+    This process isn't among them. Where the system doesn't tell, nobody is, and that is said.
 
     """
     kept = _look(path)
+    if kept is None:
+        return Holders(known=False)
     for _ in range(LOOKS - 1):
         if not kept:
             break
         await asyncio.sleep(BETWEEN_LOOKS)
-        kept &= _look(path)
-    roles: dict[str, set[Holder]] = {}
-    for held in kept:
-        roles.setdefault(held.role, set()).add(Holder(held.process_id, _name_of(held.process_id)))
-    return Holders(**{role: tuple(sorted(holders)) for role, holders in roles.items()})
+        kept &= _look(path) or set()
+    return Holders(_with_role(kept, "readers"), _with_role(kept, "writers"), _with_role(kept, "exclusive"))
 
 
-def _look(path: Path) -> set[_Held]:
+def _with_role(kept: set[_Held], role: str) -> tuple[Holder, ...]:
+    numbers = {held.process_id for held in kept if held.role == role}
+    return tuple(Holder(number, _name_of(number)) for number in sorted(numbers))
+
+
+def _look(path: Path) -> set[_Held] | None:
     try:
         text = LOCKS.read_text("ascii", "replace")
     except OSError:
-        return set()
+        return None
     found = holders_in(text, _stat(path), _stat(path.with_name(f"{path.name}-shm")))
     return {held for held in found if held.process_id not in (0, os.getpid())}
 

@@ -17,11 +17,14 @@ from ..database import Database
 from ..errors import NotAnEngineLog, StorageError
 from ..migrations import migrations
 from ..reading import RunRow
+from ..salvage import beside
 from ..segments import segments_of, size_of, spool_folder
 from ..tables import FUNCTION_ERROR, FUNCTIONS, STEPS
 from ..unfinished import count_left_open
 from .doctor_facts import Holders, Log, SetBack
+from .doctor_retention import look_at_retention
 from .doctor_times import TOLERANCE, began, moment_of
+from .findings import lacking, schema_findings
 from .spools import SpoolRun, spool_runs, unreadable_files
 
 __all__ = ["is_quiet", "look_inside", "makes_files"]
@@ -61,9 +64,12 @@ async def look_inside(path: Path, holders: Holders, now: datetime) -> Log:
 
 
 async def _look(path: Path, holders: Holders, now: datetime) -> Log:
+    check_path(path, create=False, write=False)  # what isn't a file, such as a FIFO, must not be opened
     mode_in_header = _mode_in_header(path) if is_quiet(path) else None
     async with _opened(path) as database:
         [(journal_mode,)] = await database.fetch("PRAGMA journal_mode")
+        version = await database.schema_version()
+        schema_faults = await _schema_faults(database, version)
         looked_at = await reading.run_rows(database)
         spools = _spools(path, looked_at)
         alive = None if spools is None else frozenset(run for run, spool in spools.items() if spool.alive)
@@ -73,13 +79,14 @@ async def _look(path: Path, holders: Holders, now: datetime) -> Log:
             left_open = await count_left_open(database, died[:DIED])
             heartbeats = await reading.last_heartbeats(database)
             newest, set_back = await _commits(database)
-        version = await database.schema_version()
+            retention = await look_at_retention(database)
     return Log(
         path=path,
         now=now,
         host=platform.node()[:100],  # as much as the log keeps of it
         version=version,
         newest_version=len(migrations()),
+        schema_faults=schema_faults,
         journal_mode=mode_in_header or journal_mode,
         runs=tuple(runs),
         alive=alive,
@@ -91,10 +98,11 @@ async def _look(path: Path, holders: Holders, now: datetime) -> Log:
         newest_added=newest,
         set_back=tuple(set_back),
         local_offsets=_local_offsets(runs),
-        wal_bytes=size_of(_beside(path, "-wal")),
+        wal_bytes=size_of(beside(path, "-wal")),
         database_bytes=size_of(path),
         holders=holders,
         sqlite=sqlite3.sqlite_version_info,
+        retention=retention,
     )
 
 
@@ -103,20 +111,16 @@ async def _look(path: Path, holders: Holders, now: datetime) -> Log:
 
 def is_quiet(path: Path) -> bool:
     """Tell whether nobody has a database open; who opens it then makes a -wal and a -shm, and leaves them."""
-    return not (_exists(path, "-shm") or size_of(_beside(path, "-wal")) or _exists(path, "-journal"))
+    return not (_exists(path, "-shm") or size_of(beside(path, "-wal")) or _exists(path, "-journal"))
 
 
 def makes_files(path: Path) -> bool:
     """Tell whether looking into a database makes a -shm: when an engine died, and somebody removed it."""
-    return not _exists(path, "-shm") and size_of(_beside(path, "-wal")) > 0
-
-
-def _beside(path: Path, end: str) -> Path:
-    return path.with_name(path.name + end)
+    return not _exists(path, "-shm") and size_of(beside(path, "-wal")) > 0
 
 
 def _exists(path: Path, end: str) -> bool:
-    return os.path.exists(_beside(path, end))  # which doesn't raise if one may not know
+    return os.path.exists(beside(path, end))  # which doesn't raise if one may not know
 
 
 def _mode_in_header(path: Path) -> str | None:
@@ -141,7 +145,6 @@ class _Untouched(Database):
     async def open_reader(cls, path: Path) -> Self:
         if not is_quiet(path):
             return await super().open_reader(path)
-        check_path(path, create=False, write=False)
         database = await cls.connect(path, f"{uri(path, 'ro')}&immutable=1", uri=True)
         try:
             await database._check_owner()
@@ -163,6 +166,22 @@ async def _opened(path: Path) -> AsyncIterator[Database]:
 
 
 # -- what is asked ----------------------------------------------------------------------------------
+
+
+async def _schema_faults(database: Database, version: int) -> tuple[str, ...]:
+    """
+    Return what isn't as the migrations make it; nothing of a file of an older version.
+
+    Raises:
+        StorageError: If what rows are read from is gone.
+
+    """
+    if version < len(migrations()):
+        return ()
+    actual, expected = await reading.schema_of(database), await reading.expected_schema()
+    if gone := lacking(actual, expected):
+        raise StorageError(f"{database.path}: no such table or column: {', '.join(gone)}")
+    return tuple(finding.what for finding in schema_findings(version, len(migrations()), actual, expected))
 
 
 async def _runs_since(database: Database, looked_at: Iterable[RunRow]) -> list[RunRow]:

@@ -18,11 +18,9 @@ import psutil
 from ..reading import RunRow
 from ..segments import spool_folder
 from .doctor_facts import ON_WINDOWS, Account, Driver, File, Mount, Site
-from .doctor_windows import ask_windows, odbc_drivers
+from .doctor_windows import PATIENCE, ask_windows, odbc_drivers
 
 __all__ = ["account_of", "file_at", "look_around", "mount_of", "outdated", "process_account", "this_account"]
-
-PATIENCE = 10.0
 
 
 def look_around(path: Path, engine: Account | None, reader: Account | None) -> Site:
@@ -33,7 +31,9 @@ def look_around(path: Path, engine: Account | None, reader: Account | None) -> S
     database = file_at(path)
     folders = tuple(file for folder in path.parents if (file := file_at(folder)))
     there = folders[0].path if folders else path.parent
-    if not ON_WINDOWS:
+    if database and not path.is_file():
+        engine = reader = None  # nobody is to be granted, or denied, anything of a device or a folder
+    elif not ON_WINDOWS:
         engine = engine or _owner_of(file_at(spool), database, file_at(path.parent))
         reader = reader or _this_reader(engine)
     return Site(
@@ -71,6 +71,8 @@ def file_at(path: Path) -> File | None:
         owner=_name_of(found.st_uid),
         size_bytes=found.st_size,
         links=found.st_nlink if stat.S_ISREG(found.st_mode) else 1,
+        is_folder=stat.S_ISDIR(found.st_mode),
+        is_link=path.is_symlink(),
         has_acl=_has_acl(path),
     )
 

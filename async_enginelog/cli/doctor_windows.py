@@ -13,8 +13,9 @@ import psutil
 
 from .doctor_facts import Driver, Windows
 
-__all__ = ["ask_windows", "odbc_drivers", "rights_in"]
+__all__ = ["PATIENCE", "ask_windows", "odbc_drivers", "rights_in"]
 
+# How long a program of the system is waited for, in seconds.
 PATIENCE = 10.0
 
 # MSSQLSERVER, or MSSQL$NAME for an instance with a name.

@@ -9,23 +9,41 @@ from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
-import orjson
 import typer
 
 from ..errors import PathError
 from ..importing import Importer, Zone, only_import
 from ..imports import ImportDatabase
 from ..oldfile import OldFile
-from .common import WRONG, DatabaseArgument, JsonOption, database_path, harmless, progress_bar, run, say
+from ..reading import run_rows
+from .common import (
+    PATIENCE,
+    WRONG,
+    DatabaseArgument,
+    JsonOption,
+    database_path,
+    harmless,
+    json_text,
+    progress_bar,
+    run,
+    say,
+)
+from .doctor_facts import OWN_ENDS
+from .doctor_times import offset_of
 from .import_report import Report
 
 __all__ = ["import_old"]
 
-PATIENCE = 10.0
-
 
 def import_old(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="The file of the old engine. It is only read.")],
+    old: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OLD",
+            readable=False,  # else typer refuses a file that it can't read, without saying what to do
+            help="The file of the old engine. It is only read.",
+        ),
+    ],
     database: DatabaseArgument = None,
     timezone: Annotated[
         str | None,
@@ -93,6 +111,12 @@ async def _import(old_path: Path, path: Path, zone: Zone, as_json: bool) -> int:
         advance = stack.enter_context(progress_bar(f"importing {old_path.name}"))
         importer = Importer(old, tables.known, database, zone, advance)
         await importer.run()
-    report = Report(old_path, path, tables, importer.progress, importer.rows_before)
-    say(orjson.dumps(report.entries(), option=orjson.OPT_INDENT_2).decode() if as_json else report.text())
+        local_runs = await _local_runs(database)
+    report = Report(old_path, path, tables, importer.progress, importer.rows_before, local_runs)
+    say(json_text(report.entries()) if as_json else report.text())
     return WRONG if report.is_incomplete else 0
+
+
+async def _local_runs(database: ImportDatabase) -> list[int]:
+    """Return the runs of engines that stored local times, which what is imported doesn't have."""
+    return [run.run for run in await run_rows(database) if run.how_ended in OWN_ENDS and offset_of(run)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ MAX_NAMES = 4
 # What is said of the values of a column: how many there are, and the first of them.
 _SENTENCES = {
     Note.CONFLICT: "{count} unlike that of an earlier row of the same thing; the later counts ({example})",
+    Note.MISSPELT: "{count} unlike that of the misspelt column in the same row; this one counts ({example})",
     Note.UNKNOWN: "{count} left out, of a column that isn't known here ({example})",
     Note.UNREADABLE: "{count} left out, not of the type of the column ({example})",
     Note.CUT: "{count} cut to the width of the column ({example})",
@@ -56,6 +57,7 @@ class Report:
         tables: What is in the old file.
         progress: What became of its rows, in all imports of it.
         rows_before: How many of them had been read before this import.
+        local_runs: The runs of engines that store local times in the same database.
 
     """
 
@@ -64,6 +66,7 @@ class Report:
     tables: OldTables
     progress: ImportProgress
     rows_before: int
+    local_runs: Sequence[int] = ()
 
     @property
     def is_incomplete(self) -> bool:
@@ -99,7 +102,7 @@ class Report:
             table_text(HEADS, [*rows, ("in all", *sums)]),
             "",
             *map(_line, self.remarks()),
-            self._outcome(),
+            harmless(self._outcome()),
         ]
         return "\n".join(lines)
 
@@ -125,6 +128,7 @@ class Report:
 
     def remarks(self) -> Iterator[Remark]:
         """Tell all that isn't as one would expect it."""
+        yield from _of_tables(self.tables)
         for old in self.tables.known:
             short = old.table.name.removeprefix(PREFIX)
             for remark in (*_of_columns(old), *_of_rows(self._tally(old)), *_of_values(self._tally(old))):
@@ -137,6 +141,22 @@ class Report:
             # A table of the engine's log that has rows should have come along.
             wrong = name.upper().startswith(PREFIX) and rows != 0
             yield Remark(f"the table {name} isn't known here: left out, with {count}", wrong)
+        if self.local_runs:
+            noun = "run" if len(self.local_runs) == 1 else "runs"
+            runs = ", ".join(map(str, self.local_runs[:MAX_NAMES])) + _more(len(self.local_runs))
+            yield Remark(
+                f"engines store local times in this database ({noun} {runs}), what is imported is in UTC: "
+                "rows can't be put in order by time; better import it into a database of its own"
+            )
+
+
+def _of_tables(tables: OldTables) -> Iterator[Remark]:
+    missing = [name for name in tables.missing if name not in tables.views]
+    if missing:
+        noun = "table" if len(missing) == 1 else "tables"
+        yield Remark(f"the old file lacks the {noun} {', '.join(missing)}")
+    for name in tables.views:
+        yield Remark(f"{name} is a view in the old file, not a table: what it shows is left out", wrong=True)
 
 
 def _of_columns(old: OldTable) -> Iterator[Remark]:

@@ -8,11 +8,9 @@ from typing import Annotated
 import typer
 
 from ..maintenance import Maintenance
-from .common import DatabaseArgument, database_path, plural, run, say
+from .common import PATIENCE, DatabaseArgument, database_path, harmless, plural, run, say
 
 __all__ = ["init"]
-
-PATIENCE = 10.0
 
 
 def init(
@@ -44,7 +42,7 @@ async def _init(path: Path, *, is_new: bool, truncate: bool) -> int:
     database = await Maintenance.open(path, create=True)
     try:
         await database.wait_for_locks(PATIENCE)
-        say(_outcome(path, before, await database.schema_version()))
+        say(harmless(_outcome(path, before, await database.schema_version())))
         if truncate:
             say(f"deleted {plural(await database.truncate(), 'row')}")
     finally:

@@ -23,11 +23,21 @@ from ..lines import Row, decode, plain_columns
 from ..maintenance import Maintenance
 from ..segments import size_of, spool_folder
 from ..values import local_time_text, time_text
-from .common import WRONG, DatabaseArgument, complain, database_path, harmless, plural, progress_bar, run, say
+from .common import (
+    PATIENCE,
+    WRONG,
+    DatabaseArgument,
+    complain,
+    database_path,
+    harmless,
+    plural,
+    progress_bar,
+    run,
+    say,
+)
 
 __all__ = ["replay"]
 
-PATIENCE = 10.0
 BATCH_ROWS = 500
 # Longer than the longest row with what may stand before it.
 MAX_LINE_BYTES = 1024 * 1024

@@ -6,13 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import orjson
 import typer
 
 from .. import reading
 from ..reading import RunRow
 from ..unfinished import LeftOpen, OpenConnection, OpenRecording, left_open
-from .common import DatabaseArgument, JsonOption, database_path, harmless, plural, run, say, table_text
+from .common import (
+    DatabaseArgument,
+    JsonOption,
+    database_path,
+    harmless,
+    json_text,
+    plural,
+    run,
+    say,
+    table_text,
+)
 from .spools import NOT_RECOVERED, runs_alive, state_of
 
 __all__ = ["runs"]
@@ -74,11 +83,11 @@ def runs(
 async def _runs(path: Path, limit: int, as_json: bool) -> int:
     found = await _find(path, limit, NAMED_IN_JSON if as_json else NAMED)
     if as_json:
-        say(orjson.dumps([_entry(run) for run in found], option=orjson.OPT_INDENT_2).decode())
+        say(json_text([_entry(run) for run in found]))
     elif found:
         say(_text(found))
     else:
-        say(f"no engine has written to {path} yet")
+        say(harmless(f"no engine has written to {path} yet"))
     return 0
 
 
@@ -139,7 +148,7 @@ def _left_open_lines(run: _Run) -> Iterator[str]:
     if left is None or not left.connection_count + left.recording_count:
         return
     heartbeat = f"; its last heartbeat was at {_to_seconds(run.heartbeat)}" if run.heartbeat else ""
-    yield f"\nrun {run.row.run} died and left open{heartbeat}:"
+    yield "\n" + harmless(f"run {run.row.run} died and left open{heartbeat}:")
     yield from (f"  {_connection(connection)}" for connection in left.connections)
     yield from _more(left.connection_count - len(left.connections), "connection")
     yield from (f"  {_recording(recording)}" for recording in left.recordings)

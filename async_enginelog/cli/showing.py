@@ -57,10 +57,10 @@ class PlainView:
     def show(self, rows: Sequence[LogRow], counts: Mapping[str, int]) -> None:
         """Show rows; ``counts`` are of no interest here."""
         for row in rows:
-            if row.table in _RARE:
-                self._line(describe(row))
-            else:
+            if row.table in _LABELS:
                 self._came[_LABELS[row.table]] += 1
+            else:
+                self._line(describe(row))
         if monotonic() - self._summed_up > SUMMARY_PERIOD:
             self._sum_up()
 
@@ -112,7 +112,14 @@ class LiveView:
 
 def describe(row: LogRow) -> str:
     """Say in a line what a row says."""
-    return harmless(_DESCRIPTIONS[row.table](row.columns))
+    said = _DESCRIPTIONS.get(row.table)
+    return harmless(said(row.columns) if said else _columns(row))
+
+
+def _columns(row: LogRow) -> str:
+    """Say what a row of a table says for which there are no words yet."""
+    values = ", ".join(f"{argument} {value}" for argument, value in row.columns.items())
+    return f"{row.table.name}: {values}"
 
 
 def _connection(row: Columns) -> str:
@@ -186,4 +193,3 @@ _LABELS = {
     tables.WEBSOCKET_MESSAGE: "messages",
     tables.RESOURCE_MONITOR: "resource rows",
 }
-_RARE = _DESCRIPTIONS.keys() - _LABELS.keys()

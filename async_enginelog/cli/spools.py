@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ..leftovers import is_alive, runs_in
+from ..leftovers import is_alive, planted_file, runs_in
 from ..reading import RunRow
 from ..segments import Position, read_lines, segments_of, size_of, spool_folder
 
@@ -45,7 +45,9 @@ def spool_runs(database: Path, positions: dict[int, Position]) -> dict[int, Spoo
     for run in runs_in(folder):
         alive = is_alive(folder, run)
         has_rows_file = any(segments_of(folder, run))
-        waiting = 0 if alive else _waiting(folder, run, positions.get(run, Position(1, 0)))
+        # What a stranger put there isn't looked into: a pipe would never end.
+        alone = alive or planted_file(folder, run) is not None
+        waiting = 0 if alone else _waiting(folder, run, positions.get(run, Position(1, 0)))
         found[run] = SpoolRun(run, alive, has_rows_file, waiting)
     return found
 

@@ -16,7 +16,7 @@ from ..migrations import migrations
 from ..odbc import bridge_version
 from ..odbc_paths import is_foreign, local_path
 from ..sqlserver import FIRST_WORDS, ROWS, Link, Target, create_script, remove_script
-from .common import complain, run, say
+from .common import complain, harmless, run, say
 
 __all__ = ["sqlserver_script"]
 
@@ -61,7 +61,8 @@ def sqlserver_script(
             metavar="SECONDS",
             min=10,
             max=86_399,
-            help="Make a job of SQL Server Agent that copies what is new so often.",
+            help="Make a job of SQL Server Agent that copies what is new so often; "
+            "from 60 on, whole minutes.",
         ),
     ] = None,
     output: Annotated[
@@ -151,7 +152,10 @@ def _write(output: Path, script: str) -> int:
         raise PathError(f"{output} exists and isn't such a script; delete it, or pass another --output")
     # With a mark by which Management Studio sees that it is Unicode, and ends of lines as there.
     output.write_text(script, "utf-8-sig", newline="\r\n")
-    say(f"wrote {output}; open it in Management Studio as a member of sysadmin, read its first lines, run it")
+    say(
+        f"wrote {harmless(str(output))}; open it in Management Studio as a member of sysadmin, "
+        "read its first lines, run it"
+    )
     return 0
 
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from .. import reading
 from ..segments import size_of
 from ..tables import TABLES
-from .common import DatabaseArgument, JsonOption, database_path, harmless, plural, run, say, table_text
+from .common import (
+    DatabaseArgument,
+    JsonOption,
+    database_path,
+    harmless,
+    json_text,
+    plural,
+    run,
+    say,
+    table_text,
+)
 from .spools import runs_alive, spool_bytes
 
 __all__ = ["stats"]
@@ -30,7 +38,7 @@ def stats(database: DatabaseArgument = None, json: JsonOption = False) -> None:
 
 async def _stats(path: Path, as_json: bool) -> int:
     figures = await _figures(path)
-    say(orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode() if as_json else _text(figures))
+    say(json_text(figures) if as_json else _text(figures))
     return 0
 
 
@@ -64,7 +72,7 @@ def _text(figures: dict[str, Any]) -> str:
         ("runs", f"{figures['runs']:,}, {figures['runs_alive']:,} of them alive"),
         ("accepted", _accepted(figures)),
         ("newest LOG_SEQ", f"{figures['newest_log_seq']:,}"),
-        ("time span", f"{first} to {last}" if first else "none yet"),
+        ("time span", harmless(f"{first} to {last}") if first else "none yet"),
         ("database", _size(figures["database_bytes"])),
         ("WAL", _size(figures["wal_bytes"])),
         ("spool", _size(figures["spool_bytes"])),

@@ -141,7 +141,14 @@ def _value(row: LogRow, argument: str) -> str:
     text = _text(row.columns[argument])
     if len(text) > MAX_VALUE:
         text = f"...{text[-MAX_VALUE:]}" if column.keep_end else f"{text[:MAX_VALUE]}..."
-    return f'"{text}"' if " " in text else text
+    return _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """Return a value as one, also where it is made to look like several: ``x" recording_id="7``."""
+    if '"' in text:
+        return "'" + text.replace("'", "\\'") + "'"
+    return f'"{text}"' if text.startswith("'") or any(map(str.isspace, text)) else text
 
 
 def _text(value: object) -> str:

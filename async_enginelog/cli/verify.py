@@ -11,10 +11,11 @@ from .. import reading
 from ..database import Database
 from ..errors import StorageError
 from ..migrations import migrations
+from ..segments import spool_folder
 from ..tables import TABLES
 from . import findings
 from .common import WRONG, DatabaseArgument, database_path, harmless, plural, progress_bar, run, say
-from .findings import Finding, Snapshot
+from .findings import Observation, Snapshot
 from .spools import spool_runs, unreadable_files
 
 __all__ = ["verify"]
@@ -47,13 +48,13 @@ async def _verify(path: Path) -> int:
         say(_text(finding))
     wrong = sum(finding.wrong for finding in checked.findings)
     if wrong:
-        say(f"{path}: {plural(wrong, 'thing is', 'things are')} wrong")
+        say(harmless(f"{path}: {plural(wrong, 'thing is', 'things are')} wrong"))
         return WRONG
-    say(f"{path} is whole: {checked.summary}")
+    say(harmless(f"{path} is whole: {checked.summary}"))
     return 0
 
 
-def _text(finding: Finding) -> str:
+def _text(finding: Observation) -> str:
     if finding.wrong:
         mark = typer.style("wrong", fg=typer.colors.RED)
         return f"{mark}  {harmless(finding.what)}\n       {harmless(finding.remedy)}"
@@ -68,7 +69,7 @@ class _Check:
         self._database = database
         self._advance = advance
         self._done = 0
-        self.findings: list[Finding] = []
+        self.findings: list[Observation] = []
         self.summary = ""
 
     def _step(self) -> None:
@@ -79,10 +80,13 @@ class _Check:
         """Find out; a file so damaged that it can't be read on is a finding, too."""
         try:
             await self._check_file()
-            if not self.findings or not self._lacks_tables():
+            if not self.findings or not findings.lacking(self._actual, self._expected):
                 await self._check_rows()
         except StorageError as error:
             self.findings += findings.integrity_findings([str(error)])
+        folder = spool_folder(self._database.path)
+        is_other = folder.exists() and not folder.is_dir()
+        self.findings += findings.spool_folder_findings(folder, is_other=is_other)
         self.findings += findings.unreadable_findings(unreadable_files(self._database.path))
 
     async def _check_file(self) -> None:
@@ -94,14 +98,6 @@ class _Check:
         self.findings += findings.integrity_findings(await reading.integrity_faults(self._database))
         self._step()
         self.summary = f"schema version {version}"
-
-    def _lacks_tables(self) -> bool:
-        """Tell whether rows can't be counted, as a table or column isn't there."""
-        return any(
-            not {column[0] for column in columns} <= {column[0] for column in self._actual.get(name, ())}
-            for name, columns in self._expected.items()
-            if name.startswith("table ")
-        )
 
     async def _check_rows(self) -> None:
         async with reading.snapshot(self._database):

@@ -12,6 +12,7 @@ from ..errors import LogClosed
 from ..failures import check_log
 from ..messages import MessageReader, check_reader, read_message
 from ..peers import TrustedProxies
+from ..values import header_names
 from .connections import ConnectionLog, now, said
 
 __all__ = ["LogMiddleware"]
@@ -62,9 +63,11 @@ class LogMiddleware:
         log: A log, open or not; one that was closed logs nothing.
         read_message: Tells what a message says, as for :func:`~async_enginelog.server_connection`.
         trusted_proxies: Addresses or networks of proxies whose ``X-Forwarded-For`` is believed.
+        masked_headers: Names of headers whose values aren't logged, besides ``MASKED_HEADERS``.
 
     Raises:
-        TypeError: If ``log`` isn't a log, or ``read_message`` can't be called.
+        TypeError: If ``log`` isn't a log, ``read_message`` can't be called, or a header
+            isn't a name.
         ValueError: If a trusted proxy is neither an address nor a network.
 
     """
@@ -76,6 +79,7 @@ class LogMiddleware:
         *,
         read_message: MessageReader = read_message,
         trusted_proxies: Iterable[str] = (),
+        masked_headers: Iterable[str] = (),
     ) -> None:
         check_log(log)
         check_reader(read_message)
@@ -83,6 +87,7 @@ class LogMiddleware:
         self.log = log
         self._read_message = read_message
         self._proxies = TrustedProxies(trusted_proxies)
+        self._masked_headers = header_names(masked_headers)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> Any:
         """Call the application; cancelling does to it what it does without the log."""
@@ -126,7 +131,7 @@ class LogMiddleware:
         if not self.log.is_open:
             # What the log itself says of each row counts as the same trouble, and isn't said besides.
             self.log.tell("offer", f"{self.log!r}: connections aren't logged; {HOW_TO_OPEN}")
-        log = ConnectionLog(self.log, self._read_message, self._proxies)
+        log = ConnectionLog(self.log, self._read_message, self._proxies, self._masked_headers)
         connection = _Connection(log, receive, send)
         connection.requested(scope)
         try:

@@ -11,7 +11,7 @@ from ..errors import LogClosed
 from ..messages import MAX_READ_BYTES, Message, MessageReader
 from ..peers import TrustedProxies
 from ..tables import FUNCTION_ERROR, WEBSOCKET_CONNECTION, WEBSOCKET_MESSAGE, Table
-from ..values import mask_headers
+from ..values import MASKED_HEADERS, mask_headers
 
 __all__ = ["ConnectionLog", "ReceivedMessage", "now", "said"]
 
@@ -93,12 +93,19 @@ class ConnectionLog:
 
     """
 
-    def __init__(self, log: EngineLog, read_message: MessageReader, trusted_proxies: TrustedProxies) -> None:
+    def __init__(
+        self,
+        log: EngineLog,
+        read_message: MessageReader,
+        trusted_proxies: TrustedProxies,
+        masked_headers: frozenset[str] = MASKED_HEADERS,
+    ) -> None:
         self.log = log
         self.id = _id_of(log.next_connection_id)
         self.taken: ReceivedMessage | None = None
         self._read_message = read_message
         self._trusted_proxies = trusted_proxies
+        self._masked_headers = masked_headers
         # A message whose binary message comes next.
         self._header: ReceivedMessage | None = None
         self.is_requested = self.is_disconnected = self._is_closed = False
@@ -113,7 +120,7 @@ class ConnectionLog:
         self._log_connection(
             client_host_ip_address=peer.host,
             client_port=None if peer.port is None else str(peer.port),
-            client_headers=mask_headers(headers),
+            client_headers=mask_headers(headers, self._masked_headers),
             dt_connection_request=now(),
         )
 

@@ -19,6 +19,7 @@ from ..enginelog import EngineLog
 from ..failures import check_log
 from ..messages import MessageReader, check_reader, read_message
 from ..peers import TrustedProxies
+from ..values import header_names
 from .connections import ConnectionLog, said
 from .incoming import IncomingMessages
 from .sockets import GOODBYES
@@ -31,6 +32,7 @@ def server_connection(
     *,
     read_message: MessageReader = read_message,
     trusted_proxies: Iterable[str] = (),
+    masked_headers: Iterable[str] = (),
 ) -> type[LoggedConnection]:
     """
     Return what makes a server log its connections and messages; its handler stays as it is.
@@ -56,19 +58,21 @@ def server_connection(
         read_message: Tells what a message says: its type, recording and frame number. Gets text as
             :class:`str`, binary as :class:`bytes`, of at most 64 KiB; longer messages aren't read.
         trusted_proxies: Addresses or networks of proxies whose ``X-Forwarded-For`` is believed.
+        masked_headers: Names of headers whose values aren't logged, besides ``MASKED_HEADERS``.
 
     Raises:
-        TypeError: If ``log`` isn't a log, or ``read_message`` can't be called.
+        TypeError: If ``log`` isn't a log, ``read_message`` can't be called, or a header
+            isn't a name.
         ValueError: If a trusted proxy is neither an address nor a network.
 
     """
     check_log(log)
     check_reader(read_message)
-    proxies = TrustedProxies(trusted_proxies)
+    proxies, masked = TrustedProxies(trusted_proxies), header_names(masked_headers)
 
     class Connection(LoggedConnection):
         def __init__(self, protocol: ServerProtocol, server: Server, **settings: Any) -> None:
-            connection_log = ConnectionLog(log, read_message, proxies)
+            connection_log = ConnectionLog(log, read_message, proxies, masked)
             super().__init__(protocol, server, enginelog=connection_log, **settings)
 
     return Connection

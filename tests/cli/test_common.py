@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import os
+import re
 import runpy
 import subprocess
 import sys
@@ -132,6 +134,25 @@ def test_database_that_does_not_exist_or_is_empty(
         assert (code, out) == (2, "")
         assert f"enginelog init {name}" in err
     assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
+
+
+@pytest.mark.parametrize("verb", ["doctor", "runs", "stats", "tail", "verify"])
+@pytest.mark.parametrize("name", [".", "", "/", "loop", "fifo"])
+def test_path_that_cannot_be(
+    enginelog: Callable[..., Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    name: str,
+) -> None:
+    """No verb breaks or hangs at folders without a name, links in a circle, or what isn't a file."""
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("fifo")
+    code, out, err = enginelog(verb, name)
+    assert (code, bool(out)) in {(2, False), (1, verb == "doctor")}
+    assert re.search("is a folder|can't be a path|isn't a file|isn't readable|doesn't exist", out + err)
 
 
 def test_setting_names_the_database(

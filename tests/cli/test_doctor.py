@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -24,6 +25,7 @@ from async_enginelog.errors import StorageError
 from async_enginelog.migrations import migrations
 from async_enginelog.segments import spool_folder
 
+from ..pure_helpers import migrated
 from .conftest import Outcome
 
 Enginelog = Callable[..., Outcome]
@@ -123,6 +125,17 @@ def findings_of(text: Outcome, as_json: Outcome) -> dict[str, str]:
 Examine = Callable[..., dict[str, str]]
 
 
+def schema() -> list[tuple[str, str]]:
+    """Return what the migrations make: each kind and name; not what SQLite makes by itself."""
+    with migrated() as connection:
+        return connection.execute(
+            "SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' ORDER BY name"
+        ).fetchall()
+
+
+SCHEMA = schema()
+
+
 def only(found: dict[str, str], check: str, *words: str) -> None:
     """Assert that one check found something, and no other did."""
     assert list(found) == [check], found
@@ -137,8 +150,9 @@ class TestHealthy:
     def test_closed(self, enginelog: Enginelog, examine: Examine, log_path: Path) -> None:
         """Of a log that was closed, there is nothing to say."""
         assert examine(log_path) == {}
+        checks = 38 if doctor_locks.LOCKS.exists() else 36
         assert enginelog("doctor", log_path).out == (
-            f"{log_path}: nothing is wrong, no engine runs (35 checks)\n"
+            f"{log_path}: nothing is wrong, no engine runs ({checks} checks)\n"
         )
 
     def test_while_an_engine_writes(self, enginelog: Enginelog, examine: Examine, live: Path) -> None:
@@ -163,8 +177,20 @@ class TestHealthy:
         report = json.loads(enginelog("doctor", "--json", log_path).out)
 
         assert list(report) == ["database", "healthy", "engines_running", "findings", "checks"]
-        assert set(report["checks"].values()) == {"fine"}
+        not_fine = {check: state for check, state in report["checks"].items() if state != "fine"}
+        locks = {} if doctor_locks.LOCKS.exists() else {"readers": "not checked", "writers": "not checked"}
+        assert not_fine == locks
         assert (report["database"], report["healthy"], report["engines_running"]) == (str(log_path), True, 0)
+
+    def test_locks_that_nobody_tells_of(
+        self, enginelog: Enginelog, log_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where the system doesn't tell who holds locks, that isn't checked, and that is said."""
+        monkeypatch.setattr(doctor_locks, "LOCKS", log_path.with_name("none"))
+        checks = json.loads(enginelog("doctor", "--json", log_path).out)["checks"]
+
+        assert [check for check, state in checks.items() if state == "not checked"] == ["readers", "writers"]
+        assert "(36 checks)" in enginelog("doctor", log_path).out
 
     def test_nothing_is_left(self, enginelog: Enginelog, log_path: Path) -> None:
         """Looking leaves no trace: no file is made, none is changed."""
@@ -174,6 +200,16 @@ class TestHealthy:
 
         assert after.keys() == before.keys()
         assert all(after[file].st_mtime_ns == before[file].st_mtime_ns for file in before)
+
+    def test_shm_that_was_removed(self, enginelog: Enginelog, dead: Path) -> None:
+        """Where an engine died, and somebody removed its -shm, that is made again, and nothing else."""
+        shm = dead.with_name(f"{dead.name}-shm")
+        shm.unlink()
+        before = {file: file.read_bytes() for file in dead.parent.rglob("*") if file.is_file()}
+        enginelog("doctor", dead)
+        after = {file: file.read_bytes() for file in dead.parent.rglob("*") if file.is_file()}
+
+        assert {file: data for file, data in after.items() if file != shm} == before
 
     def test_engine_that_comes_meanwhile(
         self, enginelog: Enginelog, log_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -214,6 +250,57 @@ class TestUnusable:
         """What no verb can use is a finding, not a crash; what is around it is looked at all the same."""
         only(examine(unusable[message]), "database", "wrong", message, do)
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
+    def test_fifo(self, examine: Examine, tmp_path: Path) -> None:
+        """A FIFO isn't opened: that would wait for ever."""
+        os.mkfifo(tmp_path / "fifo")
+
+        only(examine(tmp_path / "fifo"), "database", "isn't a file", "pass another path")
+
+    @pytest.mark.parametrize("name", [".", ""])
+    def test_folder_without_a_name(
+        self, examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """The folder that one is in is a folder, too."""
+        monkeypatch.chdir(tmp_path)
+
+        only(examine(name), "database", f"{tmp_path} is a folder")
+
+    @on_posix
+    @pytest.mark.parametrize("path", ["/dev/null", "/dev", "/"])
+    def test_nothing_is_advised_for_what_is_no_file(self, enginelog: Enginelog, path: str) -> None:
+        """No command is told that would change a device or a folder of the system."""
+        code, out, err = enginelog("doctor", path, "--reader", "nobody", "--engine", "nobody")
+
+        assert code in (1, 2)
+        assert " is" in out + err
+        assert not re.search("ch(mod|own|grp)", out + err)
+
+    def test_undecodable_message(self, examine: Examine, log_path: Path, sql: Sql) -> None:
+        """Where SQLite's own message quotes what isn't text any more, the file is damaged."""
+        with closing(sqlite3.connect(log_path)) as connection:
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute(
+                "UPDATE sqlite_schema SET name = CAST(x'ff' AS TEXT), sql = '?' WHERE type = 'view'"
+            )
+            connection.commit()
+
+        only(examine(log_path), "database", "is damaged: ", "enginelog verify")
+
+    def test_hot_journal(self, examine: Examine, log_path: Path) -> None:
+        """What a program left half written must be undone by one that may write: that is told."""
+        half = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+for statement in ("PRAGMA journal_mode = DELETE", "PRAGMA cache_size = 2", "BEGIN"):
+    database.execute(statement)
+database.executemany("INSERT INTO ENGINE_DB_LOG_STEPS (STEP_NAME) VALUES (?)", [("x" * 100,)] * 5000)
+os._exit(0)
+"""
+        subprocess.run([sys.executable, "-c", half, log_path], check=True)
+
+        only(examine(log_path), "database", "readonly database", "start the engine", f"sqlite3 {log_path}")
+
     def test_checks_that_cannot_be_made(self, enginelog: Enginelog, tmp_path: Path) -> None:
         """Checks of what is in the log aren't made then, and that is said."""
         checks = json.loads(enginelog("doctor", "--json", tmp_path / "no.db").out)["checks"]
@@ -236,13 +323,27 @@ class TestUnusable:
         data[4096:] = b"\xaa" * (len(data) - 4096)
         log_path.write_bytes(data)
 
-        only(examine(log_path), "database", "malformed", f"sqlite3 {log_path} .recover")
+        only(examine(log_path), "database", "malformed", f"enginelog salvage {log_path}")
 
-    def test_table_dropped(self, examine: Examine, log_path: Path, sql: Sql) -> None:
-        """A table that somebody dropped is told by its name."""
-        sql(log_path, "DROP TABLE ENGINE_DB_LOG_STEPS")
+    @pytest.mark.parametrize(("kind", "name"), SCHEMA)
+    def test_dropped(self, examine: Examine, log_path: Path, sql: Sql, kind: str, name: str) -> None:
+        """Each table, view, index or trigger that somebody dropped is told by its name."""
+        sql(log_path, f"DROP {kind} {name}")
 
-        only(examine(log_path), "database", "ENGINE_DB_LOG_STEPS", f"enginelog verify {log_path}")
+        check, do = ("database", f"enginelog verify {log_path}") if kind == "table" else ("schema", "restore")
+        only(examine(log_path), check, "wrong", name, do)
+
+    def test_column_dropped(self, examine: Examine, log_path: Path, sql: Sql) -> None:
+        """So is a column that isn't there any more."""
+        sql(log_path, "ALTER TABLE ENGINE_DB_LOG_STEPS RENAME COLUMN STEP_ID TO NUMBER")
+
+        only(examine(log_path), "database", "ENGINE_DB_LOG_STEPS.STEP_ID")
+
+    def test_changed(self, examine: Examine, log_path: Path, sql: Sql) -> None:
+        """What somebody changed so that rows can still be read is told, too."""
+        sql(log_path, "ALTER TABLE ENGINE_DB_LOG_STEPS ADD COLUMN COLOUR TEXT")
+
+        only(examine(log_path), "schema", "ENGINE_DB_LOG_STEPS isn't as the migrations make it: COLOUR")
 
     def test_locked(self, examine: Examine, log_path: Path) -> None:
         """A program that keeps the file for itself is told, on Linux by its number."""
@@ -777,6 +878,17 @@ class TestModes:
         let(site, 0o666)
         only(examine(site), "exposed", "wrong", str(site))
 
+    def test_account_by_number(self, examine: Examine, site: Path) -> None:
+        """An account that has only a number, as in a container, is taken by that."""
+        assert "account 54321 can't pass" in examine(site, "--reader", 54321)["reader_access"]
+
+    def test_spool_that_is_no_folder(self, examine: Examine, site: Path) -> None:
+        """What stands where the spool should be keeps the engine from opening its log."""
+        shutil.rmtree(spool_folder(site))
+        spool_folder(site).touch()
+
+        only(examine(site), "engine_access", "wrong", f"{spool_folder(site)} isn't a folder", "mv ")
+
     def test_no_such_account(self, enginelog: Enginelog, log_path: Path) -> None:
         """An account that doesn't exist is told at once."""
         code, _, err = enginelog("doctor", log_path, "--reader", "no-such-account")
@@ -884,6 +996,7 @@ class TestAsAnotherAccount:
     def test_spool_that_is_not_his(self, as_nobody: Examine, site: Path, mode: int) -> None:
         """Who can't look into the spool, or not at its locks, isn't told of the dead, nor of the living."""
         let(site.parent, 0o755)
+        let(site, 0o644)
         with program(IDLE, site):
             let(spool_folder(site), mode)
             found = as_nobody(site)

@@ -247,8 +247,16 @@ class TestWindowsAccess:
         windows = Windows((account,), {"BUILTIN\\Users": frozenset({"RX"})})
         finding = one(checks_access.sql_server_access(on_windows(windows=windows)))
 
-        assert finding.do == rf'as administrator: icacls "C:\VIOLIN" /grant "{account}:(OI)(CI)M"'
+        command = rf"icacls 'C:\VIOLIN' /grant '{account}:(OI)(CI)M'"
+        assert finding.do == f"in PowerShell, as administrator: {command}"
         assert finding.level is Level.NOTE
+
+    def test_quoted_for_powershell(self) -> None:
+        """What a command has in it is taken as it is, also a $ and a quotation mark."""
+        windows = Windows(("NT Service\\MSSQL$X",), {})
+        finding = one(checks_access.sql_server_access(on_windows(r"C:\O'Neill $1\log.db", windows=windows)))
+
+        assert finding.do.endswith(r"icacls 'C:\O''Neill $1' /grant 'NT Service\MSSQL$X:(OI)(CI)M'")
 
     @pytest.mark.parametrize(
         ("account", "granted"),
@@ -312,7 +320,7 @@ class TestAccess:
     def test_many_files(self) -> None:
         """Of many files, two are named."""
         engine = Account("violin", 1000, frozenset())
-        spool = File(PATH.with_name("spool"), 0o700)
+        spool = File(PATH.with_name("spool"), 0o700, is_folder=True)
         files = tuple(File(spool.path / str(number), 0o600, owner="root") for number in range(5))
         finding = one(checks_access._spool(build_site(spool=spool, spool_files=files), engine))
 
@@ -408,6 +416,24 @@ class TestLog:
         assert doctor_times.began(17) is None
         assert doctor_times.began(2**62) is None
 
+    def test_time_zones_with_an_import(self) -> None:
+        """What was imported is in UTC: wrong beside local times while it is new, worth knowing for ever."""
+        day = 86400
+        runs = [
+            RUN._replace(how_ended="closed", started="2026-11-23 14:01:29.000000"),
+            RUN._replace(run=RUN.run - day, how_ended="imported", started="2026-11-22 09:01:29.000000"),
+        ]
+        for sign_of_life, level in (
+            ("2026-11-22 09:30:00.000000", Level.WRONG),
+            ("2026-10-22 09:30:00.000000", Level.NOTE),
+        ):
+            imported = runs[1]._replace(sign_of_life=sign_of_life)
+            finding = one(checks_clock.time_zones(build_log(runs=(runs[0], imported))))
+            assert finding.level is level
+            assert f"run {RUN.run}: UTC+05:00, run {imported.run}: UTC)" in finding.what
+        in_utc = runs[0]._replace(started="2026-11-23 09:01:29.000000")
+        assert list(checks_clock.time_zones(build_log(runs=(in_utc, runs[1])))) == []
+
     def test_summer_time(self) -> None:
         """Times that can't be read aren't taken for a clock that was set back."""
         back = doctor_facts.SetBack(RUN.run, "b", "a")
@@ -440,10 +466,10 @@ class TestLocks:
         assert [held[:2] for held in doctor_locks.holders_in(text, stat, None)] == [(17, "exclusive")]
 
     async def test_no_list(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Elsewhere than on Linux, nobody is found."""
+        """Elsewhere than on Linux, nobody is found, and that isn't taken for nobody being there."""
         monkeypatch.setattr(doctor_locks, "LOCKS", tmp_path / "none")
 
-        assert await doctor_locks.find_holders(tmp_path / "log.db") == Holders()
+        assert await doctor_locks.find_holders(tmp_path / "log.db") == Holders(known=False)
 
     def test_process_that_is_gone(self) -> None:
         """A process that has ended meanwhile has no name."""

@@ -134,6 +134,7 @@ def test_paths_with_all_characters(enginelog: Enginelog, path: str) -> None:
         ("//server/share/log.db", "on the network"),
         ("file://server/share/log.db", "on the host server"),
         (r"C:log.db", "isn't an absolute path"),
+        ("C:\\VIOLIN\\dir\\", "is a folder; pass the path of the file in it"),
         ("C:\\a\nb.db", "control characters"),
     ],
 )
@@ -203,6 +204,7 @@ def test_old_database(enginelog: Enginelog, tmp_path: Path) -> None:
         (["--login", " "], "the login is empty"),
         (["--rows", "0"], "--rows"),
         (["--copy-every", "9"], "--copy-every"),
+        (["--copy-every", "90"], "pass 60 or 120, as SQL Server Agent counts whole minutes"),
     ],
 )
 def test_refuses_names_and_numbers(enginelog: Enginelog, arguments: list[str], reason: str) -> None:

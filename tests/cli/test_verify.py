@@ -40,6 +40,13 @@ def test_whole(enginelog: Enginelog, log_path: Path) -> None:
     )
 
 
+def test_spool_that_is_no_folder(enginelog: Enginelog, log_path: Path) -> None:
+    """What stands where the spool should be keeps engines from opening the log: that is wrong."""
+    shutil.rmtree(spool_folder(log_path))
+    spool_folder(log_path).touch()
+    assert f"{spool_folder(log_path)} isn't a folder" in wrong(enginelog("verify", log_path))
+
+
 def test_while_an_engine_writes(enginelog: Enginelog, live: Path) -> None:
     """However often it is asked while an engine writes, the counts agree; the run is told."""
     for _ in range(5):
@@ -70,6 +77,17 @@ def test_tampered_rows(enginelog: Enginelog, log_path: Path, sql: Sql, statement
 
     assert expected in out
     assert "1 thing is wrong" in out or str(run) in out
+
+
+def test_missing_after_a_pruning(enginelog: Enginelog, log_path: Path, sql: Sql) -> None:
+    """After a pruning the log is whole; if a row is missing besides, what was pruned isn't suspected."""
+    assert enginelog("prune", log_path, "--keep-rows", 1).code == 0
+    assert enginelog("verify", log_path).code == 0
+
+    sql(log_path, "DELETE FROM ENGINE_DB_LOG_RECORDING_CONFIG")
+    out = wrong(enginelog("verify", log_path))
+    assert "1 missing" in out
+    assert "gone from" not in out
 
 
 def test_all_rows_of_a_run_gone(enginelog: Enginelog, log_path: Path, sql: Sql) -> None:

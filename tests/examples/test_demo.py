@@ -19,7 +19,7 @@ from rich.console import Console
 
 from async_enginelog.cli.showing import LiveView, PlainView, describe, view_for
 from async_enginelog.reading import LogRow
-from async_enginelog.tables import AUDIO_FRAME, FUNCTION_ERROR, TABLES
+from async_enginelog.tables import AUDIO_FRAME, FUNCTION_ERROR, TABLES, Table
 
 from .running import PATIENCE, wait_until
 
@@ -99,6 +99,17 @@ def test_demo_fails_with_its_server(tmp_path: Path) -> None:
 def test_any_row_can_be_described(row: LogRow) -> None:
     """A row of which little is known yet is no trouble."""
     assert describe(row)
+
+
+def test_a_table_without_words() -> None:
+    """A row of a table for which there are no words yet is told by its columns, a line each."""
+    weather = Table("ENGINE_DB_LOG_WEATHER", {})
+    row = LogRow(1, weather, {"place": "hall", "degrees": 20.5})
+    output = io.StringIO()
+    with PlainView(Console(file=output)) as view:
+        view.show([row], {})
+
+    assert output.getvalue().endswith("ENGINE_DB_LOG_WEATHER: place hall, degrees 20.5\n")
 
 
 def test_description_is_harmless() -> None:

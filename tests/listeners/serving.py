@@ -111,7 +111,11 @@ def port_of(server: Server) -> int:
 async def serving(log: EngineLog, handler: Handler, **settings: Any) -> AsyncIterator[Server]:
     """Serve on a free port, logging."""
     settings = {"ping_interval": None, "close_timeout": 1, "host": "127.0.0.1", "port": 0, **settings}
-    known = {name: settings.pop(name) for name in ("read_message", "trusted_proxies") if name in settings}
+    known = {
+        name: settings.pop(name)
+        for name in ("read_message", "trusted_proxies", "masked_headers")
+        if name in settings
+    }
     async with serve(handler, create_connection=server_connection(log, **known), **settings) as server:
         yield server
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import sqlite3
 import subprocess
@@ -323,6 +324,18 @@ class TestRows:
 
         assert [row[:2] for row in query(CONNECTIONS)] == [("203.0.113.9", None)]
         assert [row[0] for row in query(MESSAGES)] == ["str 3", "bytes 2", "TEXT"]
+
+    async def test_credentials_of_the_engines_own(self, path: Path, query: Query) -> None:
+        """masked_headers means what it means for server_connection()."""
+        scope = websocket_scope(headers=[(b"x-violin", b"secret"), (b"cookie", b"secret")])
+        server = Peer(CONNECT, GONE)
+        async with EngineLog(path) as log:
+            await LogMiddleware(take_all, log, masked_headers=["X-Violin"])(
+                scope, server.receive, server.send
+            )
+
+        [(headers,)] = query("SELECT CLIENT_HEADERS FROM ENGINE_DB_LOG_WEBSOCKET_CONNECTION")
+        assert json.loads(headers) == {"x-violin": "***", "cookie": "***"}
 
     def test_wrong_proxies(self, path: Path) -> None:
         """What can't be a proxy is refused at once."""

@@ -65,6 +65,22 @@ class TestConnections:
         assert masked == {"Authorization", "Cookie", "Sec-WebSocket-Key"}
         assert stored["User-Agent"] == "phone"
 
+    async def test_credentials_of_the_engines_own(self, path: Path, query: Query) -> None:
+        """Headers that an engine names are masked, too, in any case, besides those that always are."""
+        headers = "X-Violin: secret\r\nCookie: a=b\r\nReferer: https://a.b/?token=secret\r\n"
+        await log_talk(path, receives, close(), headers=headers, masked_headers=["x-VIOLIN"])
+
+        [row] = connection_rows(query)
+        stored = json.loads(row.headers)
+        assert (stored["X-Violin"], stored["Cookie"]) == ("***", "***")
+        assert "secret" not in row.headers
+
+    @pytest.mark.parametrize("names", ["cookie", [b"cookie"]])
+    def test_credentials_that_are_no_names(self, path: Path, names: Any) -> None:
+        """One name instead of several would mask nothing."""
+        with pytest.raises(TypeError, match="masked_headers is .*; pass names"):
+            server_connection(EngineLog(path), masked_headers=names)
+
     async def test_ipv6(self, path: Path, query: Query) -> None:
         """An IPv6 address is stored as people write it."""
         async with EngineLog(path) as log, talking(log, receives, host="::1", client_host="::1"):

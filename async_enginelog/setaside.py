@@ -1,0 +1,228 @@
+"""
+Set a damaged database aside, and put a fresh file with all that can be saved in its place.
+
+The damaged file is kept as it is. All of this happens in a thread, while the rows of the engine wait in
+the spool.
+
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .background import Background
+from .connection import storage_errors
+from .errors import StorageError
+from .migrations import APPLICATION_ID
+from .ownership import make_folder
+from .salvage import NEWEST, Saved, beside, fresh_database, save_rows
+from .segments import size_of, spool_folder
+from .walfile import unseen_commits
+
+__all__ = ["is_ours", "keep_wal", "replace_damaged", "unseen_in_wal"]
+
+# The names of the tables stand in a file of ours near its begin: in so many parts of so many bytes.
+PART_BYTES, MAX_PARTS = 1024 * 1024, 64
+# Somebody who writes to the damaged file meanwhile has it read again, so often.
+ATTEMPTS = 3
+# How long to wait for a writer of the damaged file to end its transaction, in seconds.
+PATIENCE = 2.0
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether a file that SQLite can't read was a database of this package, by what is left in it."""
+    return any(_has_trace(file) for file in (path, beside(path, "-wal")))
+
+
+def _has_trace(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            part = file.read(PART_BYTES)
+            if part[68:72] == APPLICATION_ID.to_bytes(4, "big"):
+                return True
+            for _ in range(MAX_PARTS):
+                # An old engine's file has the other tables, but not this one.
+                if b"CREATE TABLE ENGINE_LOG_RUN" in part:
+                    return True
+                part = file.read(PART_BYTES)
+    except OSError:
+        pass
+    return False
+
+
+async def replace_damaged(path: Path) -> tuple[Saved, Path] | None:
+    """
+    Put a fresh file in the place of a damaged database, with all rows that can be read.
+
+    Cancelling is safe: the damaged file then stays where it is.
+
+    Returns:
+        What was saved, and where the damaged file is; :obj:`None` if it isn't damaged, or not ours.
+
+    Raises:
+        StorageError: If another process is at it, or the disk fails.
+
+    """
+    stopped = threading.Event()
+    thread = Background("enginelog-salvage")
+    try:
+        with storage_errors(path):
+            return await asyncio.wrap_future(thread.submit(lambda: _replace_damaged(path, stopped)))
+    finally:
+        stopped.set()
+        thread.close(0)
+
+
+def _replace_damaged(path: Path, stopped: threading.Event) -> tuple[Saved, Path] | None:
+    folder = spool_folder(path)
+    make_folder(folder)
+    try:
+        with FileLock(folder / "salvage.lock", blocking=False, mode=0o600):
+            return _replace(path, stopped) if is_ours(path) and not _is_whole(path) else None
+    except Timeout:
+        raise StorageError(f"{path} is damaged; another process is saving what can be saved") from None
+
+
+def _is_whole(path: Path) -> bool:
+    if size_of(path) == 0:
+        return True
+    if not _has_good_header(path):
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            [(first_fault,)] = database.execute("PRAGMA integrity_check(1)")
+            return first_fault == "ok" and _is_known(database)
+    except sqlite3.Error:
+        return False
+
+
+def _has_good_header(path: Path) -> bool:
+    """Look at what SQLite, misled by it, takes for its own limits (https://www.sqlite.org/fileformat2.html)."""
+    with path.open("rb") as file:
+        header = file.read(100).ljust(100, b"\0")
+    versions, fractions = header[18:20], header[21:24]
+    schema_format, encoding = int.from_bytes(header[44:48], "big"), int.from_bytes(header[56:60], "big")
+    return (
+        header.startswith(b"SQLite format 3\0")
+        and max(versions) <= 2
+        and fractions == b"\x40\x20\x20"
+        and schema_format <= 4
+        and encoding <= 1
+    )
+
+
+def _is_known(database: sqlite3.Connection) -> bool:
+    """Tell whether the file says who made it and how; a few bytes that no check of SQLite's looks at."""
+    [(application,)] = database.execute("PRAGMA application_id")
+    [(version,)] = database.execute("PRAGMA user_version")
+    actual = _table_names(database)
+    with (
+        closing(fresh_database(":memory:", version)) as as_made,
+        closing(fresh_database(":memory:", NEWEST)) as newest,
+    ):
+        of_later_versions = _table_names(newest) - _table_names(as_made)
+    return bool(application == APPLICATION_ID and version <= NEWEST and not actual & of_later_versions)
+
+
+def _table_names(database: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
+
+def _replace(path: Path, stopped: threading.Event) -> tuple[Saved, Path]:
+    fresh, aside = beside(path, "-salvage"), _free_name(path)
+    try:
+        with _held(path):
+            for _ in range(ATTEMPTS):
+                before = _state(path)
+                saved = save_rows(path, fresh, stopped)
+                if _state(path) == before:
+                    break
+            shutil.copymode(path, fresh)
+            _swap(path, aside, fresh)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return saved, aside
+
+
+def _state(path: Path) -> list[tuple[int, int]]:
+    """Return what changes when somebody writes."""
+    files = [file for file in (path, beside(path, "-wal")) if file.exists()]
+    return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Keep other processes from writing to the damaged file, if it isn't too damaged for that."""
+    if os.name == "nt":  # an open file can't get another name there
+        yield
+        return
+    with closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error:
+            pass
+        # Closed when the file has its other name: so SQLite doesn't copy the WAL into it, nor delete it.
+        yield
+
+
+def _swap(path: Path, aside: Path, fresh: Path) -> None:
+    """Have the fresh file take the place of the damaged one: at no moment is there none."""
+    try:
+        os.link(path, aside)
+    except OSError:  # a file system without links
+        os.replace(path, aside)
+    os.replace(fresh, path)
+    # The WAL belongs to the file that is aside.
+    if size_of(wal := beside(path, "-wal")):
+        os.replace(wal, beside(aside, "-wal"))
+    wal.unlink(missing_ok=True)
+    beside(path, "-shm").unlink(missing_ok=True)
+
+
+def _free_name(path: Path) -> Path:
+    name = beside(path, time.strftime("-broken-%Y%m%d-%H%M%S", time.gmtime()))
+    number = 1
+    while name.exists():
+        number += 1
+        name = name.with_name(f"{name.name.partition('_')[0]}_{number}")
+    return name
+
+
+def unseen_in_wal(path: Path, seen: int, end: int) -> int:
+    """
+    Return how many commits in the WAL of a database SQLite doesn't see.
+
+    The database may be open: SQLite holds no locks on its WAL that could be lost here.
+
+    Args:
+        path: The database.
+        seen: How many frames of the WAL SQLite sees.
+        end: The size of the WAL before that was asked.
+
+    """
+    try:
+        with beside(path, "-wal").open("rb") as file:
+            return unseen_commits(file, seen, end)
+    except OSError:  # gone meanwhile
+        return 0
+
+
+def keep_wal(path: Path) -> Path | None:
+    """Copy the WAL of a database to another name, and return that; :obj:`None` if there is no room."""
+    aside = beside(_free_name(path), "-wal")
+    try:
+        shutil.copy(beside(path, "-wal"), aside)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        return None
+    return aside

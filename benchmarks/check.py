@@ -1,0 +1,117 @@
+"""
+A guard against getting slower: ratios that repeat, against bounds (``make bench-check``).
+
+Rows a second and percentiles differ by a factor of two from one minute to the next on a machine that is
+shared, and so do their ratios when something else wants the second processor. What repeats is checked here:
+the median of a call, the CPU time of a row, each against a rival's in the same round; the bytes of a row; and
+that no row is lost.
+
+The bounds were found by measuring the check ten times on a shared 2-core machine, idle and with up to six
+processes that wanted it: each is a seventh above the highest ratio that was seen. A change that makes a call
+or the writer a quarter slower goes beyond them.
+
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from .call import KILLED, PACED
+from .cases import Failed, run_case
+from .growth import BYTES
+from .markdown import Table, shown
+from .results import Case, Results, Spread
+from .rivals.names import LIMIT, OLD, OURS, QUEUE_HANDLER
+
+__all__ = ["BOUNDS", "main"]
+
+ROUNDS = 5
+
+
+class Bound(NamedTuple):
+    """A ratio that must not be above its bound; of exact ones, not even by a little."""
+
+    text: str
+    limit: float
+    find: Callable[[Results], Spread | None]
+
+
+BOUNDS = (
+    Bound(
+        "a call, of QueueHandler's",
+        0.40,
+        lambda results: results.ratio("call", "median_us", (OURS, PACED), (QUEUE_HANDLER, PACED)),
+    ),
+    Bound(
+        "CPU of a row when saturated, of QueueHandler's",
+        0.60,
+        lambda results: results.ratio("take", "cpu_us", (OURS, "narrow"), (QUEUE_HANDLER, "narrow")),
+    ),
+    Bound(
+        "CPU of a row when saturated, of sqlite3 alone",
+        7.0,
+        lambda results: results.ratio("take", "cpu_us", (OURS, "narrow"), (LIMIT, "narrow")),
+    ),
+    Bound(
+        "CPU of a row of a session, of sqlite3 alone",
+        7.0,
+        lambda results: results.ratio("take", "cpu_us", (OURS, "trace"), (LIMIT, "trace")),
+    ),
+    Bound(
+        "bytes of a row of functions, of the old file's",
+        0.85,
+        lambda results: results.ratio("growth", "bytes", *_pair(f"{BYTES}, functions")),
+    ),
+    Bound(
+        "bytes of a row of a session, of the old file's",
+        0.96,
+        lambda results: results.ratio("growth", "bytes", *_pair(f"{BYTES}, session")),
+    ),
+    Bound("rows lost when saturated", 0.0, lambda results: results.spread("take", OURS, "narrow", "lost")),
+    Bound(
+        "rows lost by kill -9",
+        0.0,
+        lambda results: results.each_round(lambda find: 1.0 - find("call", OURS, KILLED).get("kept", 0.0)),
+    ),
+)
+
+
+def _pair(setting: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (OURS, setting), (OLD, setting)
+
+
+def _cases() -> list[Case]:
+    return [
+        Case("call", OURS, PACED, True),
+        Case("call", QUEUE_HANDLER, PACED, True),
+        Case("call", OURS, KILLED, True),
+        *(Case("take", name, "narrow", True) for name in (OURS, QUEUE_HANDLER, LIMIT)),
+        *(Case("take", name, "trace", True) for name in (OURS, LIMIT)),
+        *(
+            Case("growth", name, f"{BYTES}, {shape}", True)
+            for name in (OURS, OLD)
+            for shape in ("functions", "session")
+        ),
+    ]
+
+
+def main(folder: Path | None) -> int:
+    """Measure, print, and return 1 if a ratio is beyond its bound."""
+    results = Results([], {})
+    for number in range(ROUNDS):
+        for case in _cases():
+            try:
+                results.add(number, case, run_case(case, folder))
+            except Failed as error:
+                print(f"{case.question} · {case.rival} · {case.setting}: {error}", file=sys.stderr)
+    rows, beyond = [], False
+    for bound in BOUNDS:
+        found = bound.find(results)
+        well = found is not None and found.median <= bound.limit
+        beyond |= not well
+        rows.append((bound.text, shown(found, ".3f"), f"{bound.limit:g}", "" if well else "BEYOND"))
+    print(Table(("ratio", "measured", "bound", ""), rows).text())
+    return int(beyond)

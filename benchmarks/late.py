@@ -1,0 +1,185 @@
+"""
+Is the audio late because of it? Lateness of a 1 ms ticker and of frames, with rows and without.
+
+An engine analyses frames of 20 players, 200 a second, each for a fixed piece of work on the loop, and logs
+rows for each. In one and the same process, it logs in every other second only; so what disturbs the machine
+disturbs both, and the two are compared within the run.
+
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .call import prepare_database
+from .markdown import Goal, Table, at_most, shown
+from .results import Case, Figures, Results
+from .rivals import here, rival_named
+from .rivals.base import Log
+from .rivals.names import EACH, MANY, OLD, OURS, QUEUE_HANDLER
+
+__all__ = ["TITLE", "cases", "goals", "measure", "tables"]
+
+TITLE = "Is the audio late because of it?"
+
+RATES = (2_000, 10_000, 20_000)
+RIVALS = (QUEUE_HANDLER, MANY, EACH, OLD)
+SECONDS = {True: 8, False: 60}
+FRAMES_A_SECOND = 200
+# A fixed piece of work for each frame, one to two milliseconds: not a fixed time, which would hide what takes
+# the GIL away.
+PIECES, PIECE = 60, range(1000)
+# What is left of the second before, when rows are still being written, doesn't count; in seconds.
+SETTLING = 0.1
+WITH, WITHOUT = "with", "without"
+
+
+class Lateness:
+    """How late things were, in milliseconds, in seconds with rows and in seconds without."""
+
+    def __init__(self, begun: float) -> None:
+        self.begun = begun
+        self.with_rows, self.without = array("d"), array("d")
+        # The latest of each second, to be drawn.
+        self.worst: dict[int, float] = {}
+
+    def logging(self, now: float) -> bool:
+        """Tell whether rows are logged at the moment."""
+        return int(now - self.begun) % 2 == 0
+
+    def note(self, due: float, now: float) -> None:
+        """Note that what was due is done."""
+        if (due - self.begun) % 1 < SETTLING:
+            return
+        late = (now - due) * 1000
+        (self.with_rows if self.logging(due) else self.without).append(late)
+        second = int(due - self.begun)
+        self.worst[second] = max(self.worst.get(second, 0.0), late)
+
+    def figures(self, name: str) -> Figures:
+        """Return percentiles of both."""
+        found: Figures = {}
+        for phase, values in ((WITH, self.with_rows), (WITHOUT, self.without)):
+            ordered = sorted(values)
+            for label, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999)):
+                found[f"{name} {label} {phase}"] = ordered[int(len(ordered) * share)]
+        return found
+
+
+def cases(quick: bool) -> list[Case]:
+    """Return what is measured in one round."""
+    ours = [Case("late", OURS, str(rate), quick) for rate in RATES]
+    return ours + [Case("late", name, str(RATES[0]), quick) for name in here(RIVALS)]
+
+
+def measure(case: Case, folder: Path) -> Figures:
+    """Measure a rival at a rate."""
+    path, rival = folder / "engine_log.db", rival_named(case.rival)
+    prepare_database(rival, path)
+
+    async def run() -> Figures:
+        async with rival.open(path) as log:
+            return await _run(log, int(case.setting), SECONDS[case.quick])
+
+    return asyncio.run(run())
+
+
+async def _run(log: Log, rate: int, seconds: int) -> Figures:
+    loop = asyncio.get_running_loop()
+    begun = loop.time() + 0.1
+    ticks, frames = Lateness(begun), Lateness(begun)
+    cpu = time.process_time()
+    ticking = asyncio.create_task(_tick(ticks, seconds))
+    await _analyse(log, frames, rate // FRAMES_A_SECOND, seconds)
+    await ticking
+    return {
+        **ticks.figures("tick"),
+        **frames.figures("frame"),
+        "worst_frame_ms": [round(frames.worst.get(second, 0.0), 3) for second in range(seconds)],
+        "cpu_share": (time.process_time() - cpu) / seconds,
+    }
+
+
+async def _each(period: float, begun: float, seconds: int, do: Callable[[float], Any]) -> None:
+    """Call ``do`` when it is due; what is due already is done at once, without losing one."""
+    loop = asyncio.get_running_loop()
+    for number in range(round(seconds / period)):
+        due = begun + number * period
+        await asyncio.sleep(max(0.0, due - loop.time()))
+        await do(due)
+
+
+async def _tick(ticks: Lateness, seconds: int) -> None:
+    clock = asyncio.get_running_loop().time
+
+    async def tick(due: float) -> None:
+        ticks.note(due, clock())
+
+    await _each(0.001, ticks.begun, seconds, tick)
+
+
+async def _analyse(log: Log, frames: Lateness, rows: int, seconds: int) -> None:
+    clock = asyncio.get_running_loop().time
+    function, _ = log.awaitable()
+
+    async def frame(due: float) -> None:
+        logging = frames.logging(due)
+        for number in range(rows // 2 if logging else 0):
+            await function(number)
+        for _ in range(PIECES):
+            sum(PIECE)
+        for number in range(rows // 2 if logging else 0):
+            await function(number)
+        frames.note(due, clock())
+
+    await _each(1 / FRAMES_A_SECOND, frames.begun, seconds, frame)
+
+
+def tables(results: Results) -> list[Table]:
+    """Return a line for each rival and rate."""
+    lines = []
+    for case in results.cases("late"):
+        cells = [f"{case.rival}, {int(case.setting):,} rows/s"]
+        for name in ("tick", "frame"):
+            cells += [_cell(results, case, f"{name} {label}") for label in ("p99", "p999")]
+        lines.append(cells)
+    head = (
+        "late, in ms: without rows → with rows",
+        "ticker 99 %",
+        "ticker 99.9 %",
+        "frames 99 %",
+        "frames 99.9 %",
+    )
+    return [Table(head, lines)]
+
+
+def _cell(results: Results, case: Case, figure: str) -> str:
+    values = [
+        results.spread("late", case.rival, case.setting, f"{figure} {phase}") for phase in (WITHOUT, WITH)
+    ]
+    if None in values:
+        return shown(None)
+    without, with_rows = (spread.median for spread in values if spread)
+    return f"{without:.2f} → {with_rows:.2f} ({shown(_ratio(results, case, figure), '.2f')} times)"
+
+
+def _ratio(results: Results, case: Case, figure: str) -> Any:
+    place = (case.rival, case.setting)
+    return results.ratio("late", f"{figure} {WITH}", place, place, their_figure=f"{figure} {WITHOUT}")
+
+
+def goals(results: Results) -> list[Goal]:
+    """Return what was hoped for."""
+    found = []
+    for rate in RATES:
+        for name, words in (("tick", "ticker"), ("frame", "frames")):
+            for label, percent in (("p99", "99 %"), ("p999", "99.9 %")):
+                ratio = _ratio(results, Case("late", OURS, str(rate)), f"{name} {label}")
+                text = f"{rate:,} rows/s: {words}, {percent} at most 1.10 times that without rows"
+                found.append(at_most(text, 1.10, ratio))
+    return found

@@ -1,0 +1,157 @@
+"""The plots of the documentation, as SVG: what a reader should see at a glance."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from . import busy, call, growth, late, players
+from .results import Results, Spread
+from .rivals.names import LIMIT, OURS
+
+__all__ = ["draw_all"]
+
+# The same file for the same figures, with text that can be searched.
+mpl.rcParams.update(
+    {
+        "svg.hashsalt": "async_enginelog",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+)
+OUR_COLOUR, COLOUR, FAINT = "#d62728", "#7f8fa6", "#c8d0db"
+
+
+def draw_all(results: Results, folder: Path) -> None:
+    """Draw each plot for which there are figures."""
+    draw: dict[str, tuple[str, Callable[[Results, Figure], None]]] = {
+        "call": ("call", _call),
+        "take": ("take", _take),
+        "busy": ("busy", _busy),
+        "late": ("late", _late),
+        "players": ("players", _players),
+        "growth": ("growth", _growth),
+    }
+    for question, (name, plot) in draw.items():
+        if results.cases(question):
+            figure = Figure(figsize=(8, 4.5), layout="constrained")
+            plot(results, figure)
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def _bars(axes: Axes, names: Sequence[str], spreads: Sequence[Spread | None], form: str) -> None:
+    """Draw a bar for each rival, its figure and its range; on a scale of ratios, best on top."""
+    pairs = [
+        (name, spread) for name, spread in zip(names, spreads, strict=True) if spread and spread.median > 0
+    ]
+    places = range(len(pairs), 0, -1)
+    for place, (name, spread) in zip(places, pairs, strict=True):
+        axes.barh(place, spread.median, color=OUR_COLOUR if name == OURS else COLOUR, height=0.7)
+        axes.plot([spread.low, spread.high], [place, place], color="black", linewidth=1)
+        axes.text(spread.high * 1.1, place, f"{spread.median:{form}}", va="center", fontsize=8)
+    axes.set_yticks(list(places), [name for name, _ in pairs])
+    axes.set_xscale("log")
+    axes.set_xlim(right=max(spread.high for _, spread in pairs) * 4)
+
+
+def _sorted(results: Results, question: str, setting: str, figure: str, *, best_high: bool) -> Any:
+    names = results.rivals(question, setting)
+    found = {name: results.spread(question, name, setting, figure) for name in names}
+    known = [name for name in names if found[name]]
+    known.sort(key=lambda name: found[name].median, reverse=best_high)  # type: ignore[union-attr]
+    return known, [found[name] for name in known]
+
+
+def _call(results: Results, figure: Figure) -> None:
+    axes = figure.add_subplot()
+    names, spreads = _sorted(results, "call", call.PACED, "median_us", best_high=False)
+    kept = [results.spread("call", name, call.KILLED, "kept") for name in names]
+    _bars(axes, names, spreads, ".1f")
+    crash_proof = [name for name, share in zip(names, kept, strict=True) if share and share.median == 1]
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        label.set_fontweight("bold" if name in crash_proof else "normal")
+    axes.set_title("What does a call cost?", loc="left")
+    axes.set_xlabel("µs, median at 2,000 rows/s; bold: all rows survive kill -9")
+
+
+def _take(results: Results, figure: Figure) -> None:
+    axes = figure.add_subplot()
+    names, spreads = _sorted(results, "take", "narrow", "rows_s", best_high=True)
+    _bars(axes, names, spreads, ",.0f")
+    axes.set_title("How much can it take?", loc="left")
+    axes.set_xlabel(f"rows/s to commit, idle loop, 9 columns; “{LIMIT}” is the limit")
+
+
+def _busy(results: Results, figure: Figure) -> None:
+    every = figure.subplots(1, 3, sharey=True)
+    names = [name for name in results.rivals("busy") if name != LIMIT]
+    for axes, setting in zip(every, (*busy.TURNS[:2], busy.NUMPY), strict=True):
+        spreads = [results.spread("busy", name, setting, "rows_s") for name in names]
+        # Nothing at all doesn't show on a scale of ratios.
+        _bars(axes, names, [_at_least_one(spread) for spread in spreads], ",.0f")
+        axes.set_xlabel("rows/s to commit", fontsize=8)
+        axes.set_title(f"turns of {setting} ms" if setting in busy.TURNS else setting, fontsize=9)
+    figure.suptitle("And when the engine is busy?", x=0.01, ha="left")
+
+
+def _at_least_one(spread: Spread | None) -> Spread | None:
+    return Spread(*(max(value, 1.0) for value in spread)) if spread else None
+
+
+def _late(results: Results, figure: Figure) -> None:
+    cases = [case for case in results.cases("late") if case.setting == str(late.RATES[0])]
+    every = figure.subplots(len(cases), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, case in zip(every, cases, strict=True):
+        worst = results.values("late", case.rival, case.setting, "worst_frame_ms")[-1]
+        colours = [
+            (OUR_COLOUR if case.rival == OURS else COLOUR) if n % 2 == 0 else FAINT for n in range(len(worst))
+        ]
+        axes.bar(range(len(worst)), worst, color=colours, width=1.0)
+        axes.set_title(case.rival, loc="left", fontsize=8, pad=2)
+        axes.tick_params(labelsize=7)
+    every[-1].set_xlabel("seconds; in every other one (faint) nothing is logged")
+    figure.supylabel("latest frame of each second, ms", fontsize=9)
+    figure.suptitle(f"Is the audio late because of it? {late.RATES[0]:,} rows/s", x=0.01, ha="left")
+
+
+def _players(results: Results, figure: Figure) -> None:
+    axes = figure.add_subplot()
+    names = results.rivals("players")
+    spreads = [results.spread("players", name, "", "players") for name in names]
+    _bars(axes, names, spreads, ",.0f")
+    axes.set_xscale("linear")
+    axes.set_xlim(left=0, right=max(spread.high for spread in spreads if spread) * 1.2)
+    axes.set_title(players.TITLE, loc="left")
+    axes.set_xlabel("players until one frame in a hundred is late")
+
+
+def _growth(results: Results, figure: Figure) -> None:
+    every = figure.subplots(1, 3)
+    curves = results.values("growth", OURS, growth.GROWING, "curve")
+    panels = (
+        ("rows_s", "rows/s to commit"),
+        ("tail_ms", "what is new, ms"),
+        ("recording_ms", "a recording, ms"),
+    )
+    for axes, (name, title) in zip(every, panels, strict=True):
+        for curve in curves:
+            axes.plot(
+                [max(p["rows"], 1000) for p in curve], [p[name] for p in curve], color=FAINT, linewidth=1
+            )
+        middle = [
+            statistics.median(values) for values in zip(*([p[name] for p in c] for c in curves), strict=True)
+        ]
+        axes.plot([max(p["rows"], 1000) for p in curves[0]], middle, color=OUR_COLOUR, marker="o")
+        axes.set_xscale("log")
+        axes.set_ylim(0, 1.15 * max(p[name] for curve in curves for p in curve))
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("rows in the database", fontsize=8)
+    figure.suptitle("What does it cost as it grows?", x=0.01, ha="left")

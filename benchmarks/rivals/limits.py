@@ -1,0 +1,97 @@
+"""What no log can beat: a call that does nothing but keep the row, and SQLite alone."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+from async_enginelog.batch import prepare
+from async_enginelog.lines import decode, encoder_of
+from async_enginelog.tables import TABLES
+
+from ..rows import FILE, FUNCTION, NARROW, RECORDING, SHAPES, insert_sql, narrow_values, stored_values
+from .base import Log, Rival
+from .names import NOTHING
+
+__all__ = ["RIVALS", "limit"]
+
+STATEMENT_ROWS = 1024
+
+
+@asynccontextmanager
+async def _open(path: Path) -> AsyncIterator[Log]:
+    rows: list[dict[str, Any]] = []
+
+    async def log(**columns: Any) -> None:
+        rows.append(columns)
+
+    async def function(number: int) -> None:
+        await log(
+            python_function_name=FUNCTION,
+            python_file_name=FILE,
+            recording_id=RECORDING,
+            audio_chunk_no=number,
+            frame_no=number // 10,
+            start_stop_or_error_msg="Start",
+            websocket_connection_id=17,
+        )
+
+    async def row(table: str, columns: dict[str, Any]) -> None:
+        await log(**columns)
+
+    yield Log(function, row)
+
+
+def limit(path: Path, shape: str, rows: int) -> tuple[float, float]:
+    """
+    Insert rows with multi-row statements in one transaction, without an event loop.
+
+    The rows are made before; of a trace, the statements too, as our writer would.
+
+    Returns:
+        Seconds, and CPU seconds.
+
+    """
+    statements = _of_trace(rows) if shape == "trace" else _of_table(shape, rows)
+    with closing(sqlite3.connect(path, isolation_level=None, cached_statements=256)) as connection:
+        connection.execute("PRAGMA synchronous = NORMAL")
+        begun, cpu = time.perf_counter(), time.process_time()
+        connection.execute("BEGIN IMMEDIATE")
+        for sql, parameters in statements:
+            connection.execute(sql, parameters)
+        connection.execute("COMMIT")
+        return time.perf_counter() - begun, time.process_time() - cpu
+
+
+def _of_table(shape: str, rows: int) -> list[tuple[str, Sequence[Any]]]:
+    table, arguments = NARROW, tuple(TABLES[NARROW].columns)
+    lines = [narrow_values(number) for number in range(rows)] if shape == "narrow" else []
+    if shape != "narrow":
+        made = [SHAPES[shape](number) for number in range(rows)]
+        table, arguments = made[0][0], tuple(made[0][1])
+        lines = [tuple(stored_values(columns)) for _, columns in made]
+    return [
+        (
+            insert_sql(table, arguments, len(lines[first : first + STATEMENT_ROWS])),
+            [value for line in lines[first : first + STATEMENT_ROWS] for value in line],
+        )
+        for first in range(0, rows, STATEMENT_ROWS)
+    ]
+
+
+def _of_trace(rows: int) -> list[tuple[str, Sequence[Any]]]:
+    made = [SHAPES["trace"](number) for number in range(rows)]
+    lines = [encoder_of(TABLES[name])(columns) for name, columns in made]
+    statements: list[tuple[str, Sequence[Any]]] = []
+    for first in range(0, rows, STATEMENT_ROWS):
+        decoded, _ = decode(b"".join(lines[first : first + STATEMENT_ROWS]))
+        for sql, parameters in prepare(decoded, first=first + 1).statements:
+            statements.append((sql, ("2026-01-31 12:34:56.123456", 1, 0, *parameters)))
+    return statements
+
+
+RIVALS = [Rival(NOTHING, _open, "an empty coroutine that appends the row to a list")]

@@ -1,0 +1,25 @@
+"""The promises under attack, in short: ``make chaos`` does the same for longer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .__main__ import attack_once
+from .attack import Attack, all_attacks
+
+ATTACKS = list(all_attacks())
+
+# Of each attack; what it must do at least commonly takes longer.
+SECONDS = 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
+def test_promise_holds(attack: Attack, tmp_path: Path) -> None:
+    """Under each attack, for a moment: nothing is lost or doubled, and what else is promised holds."""
+    report = attack_once(attack, SECONDS, seed=5, folder=tmp_path)
+    if report.verdict == "skipped":
+        pytest.skip(report.outcome.why)
+    assert report.verdict != "BROKEN", f"{attack.promise} {report.outcome}"

@@ -1,0 +1,395 @@
+"""
+The engine under attack, in a process of its own: ``python -m tests.chaos.victim ORDERS``.
+
+ORDERS is JSON, see :class:`Orders`. Further orders come on standard input, one word a line: the names of
+:data:`ENDINGS` and of :data:`CHORES`. What it logs is said in :mod:`~tests.chaos.numbered`, what it did is
+written down in :mod:`~tests.chaos.record`.
+
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from async_enginelog import EngineLog, LogClosed, StorageError, database, segments
+from async_enginelog.maintenance import Maintenance
+
+from .numbered import call
+from .record import Record
+
+__all__ = ["OPEN", "Orders", "Victim"]
+
+# Other tasks have a turn after so many calls, as in any engine.
+BREATH = 64
+# How often the loop is looked at, in seconds.
+PULSE = 0.002
+
+OPENING, OPEN, CLOSING, CLOSED = 1, 2, 3, 4
+
+
+@dataclass
+class Orders:
+    """
+    What a victim is to do.
+
+    Attributes:
+        database: The log.
+        record: Its record.
+        first_stream: The number of its first stream.
+        tasks: Streams that are tasks of the loop.
+        threads: Streams that are threads beside it.
+        rows: How many rows each stream logs; 0 for no end.
+        rate: Rows a second of each stream; 0 for as fast as they can.
+        chores: What it does meanwhile, over and over.
+        setup: Functions, each ``module:name``, called with the orders before anything else: to inject faults.
+        options: Further arguments of EngineLog.
+        segment_bytes: The size of a segment of the spool; 0 for the usual.
+        checkpoint_pages: After how many pages the WAL is checkpointed; 0 for the usual.
+        extra: For ``setup`` and ``life``.
+        life: A function, ``module:name``, called with the victim to live another life than the usual.
+
+    """
+
+    database: str
+    record: str
+    first_stream: int = 1
+    tasks: int = 2
+    threads: int = 1
+    rows: int = 0
+    rate: float = 0.0
+    chores: list[str] = field(default_factory=list)
+    setup: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    segment_bytes: int = 0
+    checkpoint_pages: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+    life: str = ""
+
+    def as_json(self) -> str:
+        """Return the argument of the command."""
+        return json.dumps(asdict(self))
+
+
+class Victim:
+    """The engine: it opens its log, logs until it is told how to end, and ends so."""
+
+    def __init__(self, orders: Orders) -> None:
+        self.orders = orders
+        self.record = Record(Path(orders.record))
+        self.log: EngineLog
+        self.loop: asyncio.AbstractEventLoop
+        # What the main task does at the end.
+        self.ending: asyncio.Future[Callable[[Victim], Any]]
+        self._done = threading.Event()
+
+    async def run(self) -> None:
+        """Live and die."""
+        self.loop = asyncio.get_running_loop()
+        self.ending = self.loop.create_future()
+        threading.Thread(target=self._listen, daemon=True).start()
+        pulse = asyncio.create_task(self._take_pulse())
+        self.record.stage = OPENING
+        async with EngineLog(self.orders.database, **self.orders.options) as self.log:
+            self.record.stage = OPEN
+            chores = [asyncio.create_task(self._do_chore(name)) for name in self.orders.chores]
+            streams = self._start_streams()
+            ending = await self._until_end(streams)
+            try:
+                result = ending(self)
+                if isinstance(result, Awaitable):
+                    await result
+            finally:
+                await _cancel(*chores)
+                self.record.stage = CLOSING
+        self.record.stage = CLOSED
+        self._done.set()
+        await asyncio.gather(*streams)
+        await _cancel(pulse)
+
+    async def _until_end(self, streams: list[asyncio.Future[None]]) -> Callable[[Victim], Any]:
+        if self.orders.rows:
+            asyncio.gather(*streams).add_done_callback(lambda _: self._end(close))
+        return await self.ending
+
+    def _listen(self) -> None:
+        """Take orders from standard input."""
+        for line in sys.stdin:
+            self.obey(line.strip())
+
+    def obey(self, order: str) -> None:
+        """Carry out an order, in whatever thread."""
+        self.record.fire = time.monotonic_ns()
+        if order in AT_ONCE:
+            AT_ONCE[order](self)
+        elif order in ENDINGS:
+            self.loop.call_soon_threadsafe(self._end, ENDINGS[order])
+        else:
+            asyncio.run_coroutine_threadsafe(CHORES[order](self), self.loop)
+
+    def _end(self, ending: Callable[[Victim], Any]) -> None:
+        if not self.ending.done():
+            self.ending.set_result(ending)
+
+    async def _take_pulse(self) -> None:
+        """Measure how long the loop goes without a turn."""
+        record = self.record
+        while True:
+            before = time.perf_counter_ns()
+            await asyncio.sleep(PULSE)
+            late = time.perf_counter_ns() - before - int(PULSE * 1e9)
+            record.stall = max(record.stall, late)
+            if record.stage == OPEN:
+                record.dropped = self.log.statistics().dropped
+
+    async def _do_chore(self, name: str) -> None:
+        while True:
+            await CHORES[name](self)
+            await asyncio.sleep(PULSE)
+
+    # -- logging --------------------------------------------------------------------------------
+
+    def _start_streams(self) -> list[asyncio.Future[None]]:
+        tasks, threads = self.orders.tasks, self.orders.threads
+        streams: list[asyncio.Future[None]] = [
+            asyncio.ensure_future(self.log_in_task(index)) for index in range(tasks)
+        ]
+        for index in range(tasks, tasks + threads):
+            future: asyncio.Future[None] = self.loop.create_future()
+            threading.Thread(target=self.log_in_thread, args=(index, future), daemon=True).start()
+            streams.append(future)
+        return streams
+
+    def _goes_on(self, number: int) -> bool:
+        return not self._done.is_set() and (not self.orders.rows or number < self.orders.rows)
+
+    async def log_in_task(self, index: int) -> None:
+        """Log the rows of a stream in this task, from 1 on, until the log is closed."""
+        record, stream, number = self.record, self.orders.first_stream + index, 0
+        functions = {name: getattr(self.log, name) for name in dir(self.log) if name.startswith("log_")}
+        begun = time.monotonic()
+        with _failures_counted(record):
+            while self._goes_on(number):
+                number += 1
+                function, _, columns = call(stream, number)
+                log = functions[function]
+                record.began[index] = number
+                await _Measured(log(**columns), record)
+                record.returned[index] = number
+                record.calls += 1
+                await self._wait_for_turn(number, begun)
+
+    async def _wait_for_turn(self, number: int, begun: float) -> None:
+        if self.orders.rate:
+            early = begun + number / self.orders.rate - time.monotonic()
+            if early > 0:
+                await asyncio.sleep(early)
+        elif number % BREATH == 0:
+            await asyncio.sleep(0)
+
+    def log_in_thread(self, index: int, future: asyncio.Future[None]) -> None:
+        """Do the same in this thread; then, tell the future."""
+        record, stream, number = self.record, self.orders.first_stream + index, 0
+        begun = time.monotonic()
+        with _failures_counted(record):
+            while self._goes_on(number):
+                number += 1
+                _, table, columns = call(stream, number)
+                record.began[index] = number
+                self.log.log_row_nowait(table.name, columns)
+                record.returned[index] = number
+                # Without a rate, a thread still must not log faster than any disk can take it.
+                early = begun + number / (self.orders.rate or 2000.0) - time.monotonic()
+                if early > 0:
+                    time.sleep(early)
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(_set_done, future)
+
+
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Measured:
+    """Await a call, and measure each of its steps: while it is suspended, others use the time."""
+
+    def __init__(self, call: Coroutine[Any, Any, None], record: Record) -> None:
+        self._call = call
+        self._record = record
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        step = partial(self._call.send, None)
+        while True:
+            wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
+            try:
+                awaited = step()
+            except StopIteration:
+                return
+            finally:
+                cpu, wall = time.thread_time_ns() - cpu, time.perf_counter_ns() - wall
+                record = self._record
+                record.call_cpu, record.call_wall = max(record.call_cpu, cpu), max(record.call_wall, wall)
+                record.calls_cpu += cpu
+            try:
+                yield awaited
+                step = partial(self._call.send, None)
+            except BaseException as error:
+                step = partial(self._call.throw, error)
+
+
+class _failures_counted:  # noqa: N801  # reads as a statement
+    """End a stream by whatever a call raises; count what isn't that the log is closed."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> bool:
+        if kind is None or not issubclass(kind, Exception):
+            return False
+        if not issubclass(kind, LogClosed):
+            self._record.failed_calls += 1
+        return True
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# -- chores -----------------------------------------------------------------------------------------
+
+
+async def flush(victim: Victim) -> None:
+    """Wait until all is committed."""
+    with suppress(StorageError, LogClosed):
+        await victim.log.flush()
+
+
+async def back_up(victim: Victim) -> None:
+    """Copy the database while the log is written to."""
+    path = Path(victim.orders.database)
+    copy = path.with_name(f"{path.name}.{os.getpid()}.backup")
+    copy.unlink(missing_ok=True)
+    copy.touch()
+    with suppress(StorageError):
+        source = await Maintenance.open(path, create=False)
+        try:
+            await source.copy_to(copy, lambda left, pages: None)
+        finally:
+            await source.close()
+
+
+async def truncate_wal(victim: Victim) -> None:
+    """Have the whole WAL checkpointed, by another connection."""
+    with suppress(StorageError):
+        other = await Maintenance.open(Path(victim.orders.database), create=False)
+        try:
+            await other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            await other.close()
+
+
+CHORES: dict[str, Callable[[Victim], Any]] = {"flush": flush, "backup": back_up, "checkpoint": truncate_wal}
+
+
+# -- endings ----------------------------------------------------------------------------------------
+
+
+def close(victim: Victim) -> None:
+    """Leave the block of the log, and then the process, in order."""
+
+
+def fail(victim: Victim) -> NoReturn:
+    """Have an exception that nobody handles."""
+    raise RuntimeError("an exception of the engine that nobody handles")
+
+
+def leave(victim: Victim) -> NoReturn:
+    """Leave in the middle of a handler."""
+    sys.exit(3)
+
+
+def take_all_memory(victim: Victim) -> None:
+    """Take what memory there is, with little left to take, until somebody has none."""
+    import resource
+
+    size = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2_000_000, resource.RLIM_INFINITY))
+    hoard: list[bytearray] = []
+    for size in (1 << 20, 1 << 16, 1 << 12, 1 << 8):
+        with suppress(MemoryError):
+            while True:
+                hoard.append(bytearray(size))
+    victim.hoard = hoard  # type: ignore[attr-defined]
+
+
+def _signal_myself(number: int) -> Callable[[Victim], None]:
+    return lambda victim: os.kill(os.getpid(), number)
+
+
+def block(victim: Victim) -> None:
+    """Block the loop, and go on."""
+    victim.loop.call_soon_threadsafe(time.sleep, float(victim.orders.extra.get("block", 1.0)))
+
+
+# What the main task does, in turn with all others.
+ENDINGS: dict[str, Callable[[Victim], Any]] = {"close": close, "raise": fail, "sys.exit": leave}
+
+# What is done wherever one is.
+AT_ONCE: dict[str, Callable[[Victim], Any]] = {
+    "SIGKILL": _signal_myself(signal.SIGKILL),
+    "SIGTERM": _signal_myself(signal.SIGTERM),
+    "SIGINT": _signal_myself(signal.SIGINT),
+    "sys.exit in a signal handler": _signal_myself(signal.SIGUSR1),
+    "os._exit": lambda victim: os._exit(5),
+    "segfault": lambda victim: faulthandler._sigsegv(),  # type: ignore[attr-defined]
+    "out of memory": take_all_memory,
+    "block": block,
+}
+
+
+def main(orders: Orders) -> None:
+    """Set up as ordered, and run."""
+    if orders.segment_bytes:
+        segments.SEGMENT_BYTES = orders.segment_bytes
+    if orders.checkpoint_pages:
+        database.CHECKPOINT_PAGES = orders.checkpoint_pages
+    victim = Victim(orders)
+    # An exception in the middle of whatever the main thread is doing.
+    signal.signal(signal.SIGUSR1, lambda *_: sys.exit(4))
+    # Who hangs is asked where.
+    faulthandler.register(signal.SIGUSR2)
+    for name in orders.setup:
+        _function(name)(victim)
+    if orders.life:
+        _function(orders.life)(victim)
+    else:
+        asyncio.run(victim.run())
+
+
+def _function(name: str) -> Callable[[Victim], Any]:
+    module, _, function = name.partition(":")
+    found: Callable[[Victim], Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+if __name__ == "__main__":
+    main(Orders(**json.loads(sys.argv[1])))
