@@ -18,6 +18,7 @@ import re
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -30,10 +31,16 @@ logger = logging.getLogger("async_enginelog")
 
 # What a row begins with.
 MARK = "enginelog-row"
+# Mark, run and number take about so many bytes.
+HEAD_BYTES = 40
 
 # Lines that may wait for a console that doesn't read. A line has at most 64 KiB, commonly
 # 300 bytes.
 MAX_WAITING = 10_000
+
+# So many bytes of rows are written at once: what Linux writes to a pipe as a whole. One row at a time would
+# be slower, and a process that is killed would take more of them along.
+MAX_BYTES = 4096
 
 # The same trouble is told again after so many seconds.
 QUIET = 30.0
@@ -60,7 +67,10 @@ class Console:
     def __init__(self) -> None:
         self.rows = 0
         self.dropped = 0
+        # Rows with their runs and numbers; and how many aren't written, those just being written included.
+        self._rows: deque[ConsoleRow] = deque()
         self._waiting = 0
+        self._is_writing = False
         self._last_number = 0
         # Reentrant: while it is held, Python may throw something away that logs as it ends.
         self._lock = threading.RLock()
@@ -76,21 +86,29 @@ class Console:
             self._waiting += 1
             self.rows += 1
             self._last_number += 1
-            number = self._last_number
-            self._background.submit(lambda: self._print(run, number, line))
+            self._rows.append(ConsoleRow(run, self._last_number, line))
+            if not self._is_writing:
+                self._background.submit(self._write_all)
+                self._is_writing = True
         return True
 
-    def _print(self, run: int, number: int, line: bytes) -> None:
-        try:
-            sys.stderr.write(f"{MARK} {run} {number} {_ascii(line.decode().rstrip())}\n")
-            sys.stderr.flush()
-        except Exception:  # closed, none at all, or somebody's own
+    def _write_all(self) -> None:
+        while rows := self._next_rows():
+            written = _write(rows)
             with self._lock:
-                self.rows -= 1
-                self.dropped += 1
-        finally:
-            with self._lock:
-                self._waiting -= 1
+                self._waiting -= len(rows)
+                self.rows -= len(rows) - written
+                self.dropped += len(rows) - written
+
+    def _next_rows(self) -> list[ConsoleRow]:
+        rows: list[ConsoleRow] = []
+        size = 0
+        with self._lock:
+            while self._rows and (not rows or size + len(self._rows[0].line) <= MAX_BYTES):
+                rows.append(self._rows.popleft())
+                size += len(rows[-1].line) + HEAD_BYTES
+            self._is_writing = bool(rows)
+        return rows
 
     def warn(self, subject: str, message: str) -> None:
         """Log ``message``, unless ``subject`` was warned of a short while ago."""
@@ -112,6 +130,24 @@ class Console:
     def close(self, timeout: float) -> None:
         """Wait until all is said, up to ``timeout`` seconds."""
         self._background.close(timeout)
+
+
+def _write(rows: list[ConsoleRow]) -> int:
+    """Write rows to standard error; return how many were."""
+    texts = [text for row in rows if (text := _text_of(row))]
+    try:
+        sys.stderr.write("".join(texts))
+        sys.stderr.flush()
+    except Exception:  # closed, none at all, or somebody's own
+        return 0
+    return len(texts)
+
+
+def _text_of(row: ConsoleRow) -> str | None:
+    try:
+        return f"{MARK} {row.run} {row.number} {_ascii(row.line.decode().rstrip())}\n"
+    except UnicodeDecodeError:  # damage
+        return None
 
 
 def _ascii(line: str) -> str:
