@@ -29,8 +29,9 @@ RESULTS = Path(__file__).with_name("results")
 
 
 def measure_all(questions: Sequence[str], options: argparse.Namespace) -> Results:
-    """Measure the questions in rounds, each rival once in a round."""
+    """Measure the questions in rounds, each rival once in a round; keep the figures as they come."""
     results = Results([], left_out())
+    path = figures_path(options)
     for number in range(options.rounds):
         for question in questions:
             cases = question_named(question).cases(options.quick)
@@ -38,7 +39,21 @@ def measure_all(questions: Sequence[str], options: argparse.Namespace) -> Result
             turn = number * len(cases) // max(options.rounds, 1)
             for case in [*cases[turn:], *cases[:turn]]:
                 measure_one(results, number, case, options.folder)
+            keep(results, questions, options, path)
+    print(f"figures in {path}", file=sys.stderr)
     return results
+
+
+def figures_path(options: argparse.Namespace) -> Path:
+    """Return where the figures of this run are kept."""
+    RESULTS.mkdir(exist_ok=True)
+    return RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{'quick' if options.quick else 'full'}.json"
+
+
+def keep(results: Results, questions: Sequence[str], options: argparse.Namespace, path: Path) -> None:
+    """Write the figures so far to a file: a run of hours may be broken off."""
+    facts = {"machine": machine.description(), "quick": options.quick, "questions": list(questions)}
+    path.write_text(json.dumps({**facts, **results.as_json()}, indent=1) + "\n", "utf-8")
 
 
 def measure_one(results: Results, number: int, case: Case, folder: Path | None) -> None:
@@ -68,17 +83,6 @@ def report(results: Results, questions: Sequence[str]) -> str:
         rows = sorted(results.left_out.items())
         parts += ["### What could not be measured", Table(("", "why"), rows).text()]
     return "\n\n".join(parts)
-
-
-def keep(results: Results, questions: Sequence[str], options: argparse.Namespace) -> None:
-    """Write figures and plots to files."""
-    RESULTS.mkdir(exist_ok=True)
-    facts = {"machine": machine.description(), "quick": options.quick, "questions": list(questions)}
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = RESULTS / f"{stamp}-{'quick' if options.quick else 'full'}.json"
-    path.write_text(json.dumps({**facts, **results.as_json()}, indent=1) + "\n", "utf-8")
-    draw(results, options.plots or RESULTS)
-    print(f"figures in {path}, plots in {options.plots or RESULTS}", file=sys.stderr)
 
 
 def draw(results: Results, folder: Path) -> None:
@@ -140,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(machine.sentence(machine.description(), options.rounds), end="\n\n", flush=True)
     results = measure_all(questions, options)
     print(report(results, questions))
-    keep(results, questions, options)
+    draw(results, options.plots or RESULTS)
     return 0
 
 

@@ -313,7 +313,7 @@ def test_killed_again_and_again(path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection:
             halves += len(connection.execute("SELECT * FROM ENGINE_LOG_PRUNING").fetchall())
     print(f"{kills} kills, {halves} of them within a large recording")
-    assert kills > 5
+    assert kills > 1
     assert halves
     assert asyncio.run(_finished(path))
     assert whole_or_gone(path, sizes) == 1

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -60,11 +58,12 @@ class _Sample(NamedTuple):
 
 
 def soak(folder: Path, seconds: float, chance: random.Random) -> Outcome:
-    """Log at full speed: in a minute, as many rows as an engine logs in hours. Nothing may grow."""
+    """Log as fast as a disk can take it: in a minute, what an engine logs in hours. Nothing may grow."""
     if sys.platform == "win32":
         raise Skipped("there, handles are counted otherwise")
     database = folder / "e.db"
-    with start(database, tasks=2, threads=1, chores=["flush"]) as victim:
+    settled = {"timeout": PATIENCE}
+    with start(database, tasks=2, threads=1, rate=4000.0, chores=["flush"], options=settled) as victim:
         victim.wait_for_stage()
         samples = []
         end = time.monotonic() + seconds
@@ -92,7 +91,8 @@ def _judged(samples: Sequence[_Sample], seconds: float) -> str:
     """Compare the last third with the second; the first is for warming up."""
     third = len(samples) // 3
     middle, last = samples[third : 2 * third + 1], samples[2 * third :]
-    memory = [statistics.median(sample.memory for sample in part) / MEGABYTE for part in (middle, last)]
+    # It goes up and down with the segment that is being filled.
+    memory = [max(sample.memory for sample in part) / MEGABYTE for part in (middle, last)]
     handles = [max(sample.handles for sample in part) for part in (middle, last)]
     calls = [_call_time(part) for part in (middle, last)]
     hours = samples[-1].calls / 100 / 3600
@@ -102,7 +102,7 @@ def _judged(samples: Sequence[_Sample], seconds: float) -> str:
         f"{calls[1]:.1f}"
     )
     if seconds >= LONG and (
-        memory[1] > memory[0] * 1.05 + 4 or handles[1] > handles[0] + 4 or calls[1] > calls[0] * 1.5 + 2
+        memory[1] > memory[0] + 8 or handles[1] > handles[0] + 4 or calls[1] > calls[0] * 1.5 + 2
     ):
         raise Broken(f"something grows: {seen}")
     return seen
@@ -116,7 +116,7 @@ def _call_time(part: Sequence[_Sample]) -> float:
 # From so many seconds on, so many rows.
 MILLIONS = (300.0, 10_000_000), (LONG, 1_000_000), (1.0, 100_000), (0.0, 10_000)
 
-VERBS = "verify", "tail", "stats", "prune --older-than 30d --dry-run"
+VERBS = "verify", "tail", "stats", "prune --older-than 3650d --dry-run"
 
 
 def millions(folder: Path, seconds: float, chance: random.Random) -> Outcome:
@@ -124,7 +124,7 @@ def millions(folder: Path, seconds: float, chance: random.Random) -> Outcome:
     rows = next(rows for least, rows in MILLIONS if seconds >= least)
     empty, database = folder / "empty.db", folder / "e.db"
     recover(empty)
-    with start(database, tasks=2, threads=0, rows=rows // 2) as victim:
+    with start(database, tasks=2, threads=0, rows=rows // 2, options={"timeout": 3600.0}) as victim:
         victim.wait_for_stage()
         begun = time.monotonic()
         if code := victim.wait(3600.0):
@@ -168,7 +168,7 @@ def four_processes(folder: Path, seconds: float, chance: random.Random) -> Outco
             way = chance.choice(["SIGKILL", "SIGKILL", "SIGTERM", "os._exit", "segfault", "raise", "close"])
             victim.order(way)
             if not victim.wait_until(lambda: False, 0.2) and victim.process.poll() is None:
-                victim.kill(signal.SIGKILL)  # it closes its log under a lock, or hasn't begun to listen
+                victim.kill()  # it closes its log under a lock, or hasn't begun to listen
             victim.wait()
             deaths += 1
     for victim in alive:

@@ -1,4 +1,4 @@
-"""Lives of an engine that are out of the ordinary; each runs in a victim, see :class:`~.victim.Orders`."""
+"""Lives of an engine that are out of the ordinary; each runs in a victim, see :class:`~.orders.Orders`."""
 
 from __future__ import annotations
 

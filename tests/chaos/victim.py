@@ -1,8 +1,8 @@
 """
 The engine under attack, in a process of its own: ``python -m tests.chaos.victim ORDERS``.
 
-ORDERS is JSON, see :class:`Orders`. Further orders come on standard input, one word a line: the names of
-:data:`ENDINGS` and of :data:`CHORES`. What it logs is said in :mod:`~tests.chaos.numbered`, what it did is
+ORDERS is JSON, see :mod:`~tests.chaos.orders`. Further orders come on standard input, one word a line, as
+:mod:`~tests.chaos.deeds` has them. What it logs is said in :mod:`~tests.chaos.numbered`, what it did is
 written down in :mod:`~tests.chaos.record`.
 
 """
@@ -13,25 +13,24 @@ import asyncio
 import faulthandler
 import importlib
 import json
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from async_enginelog import EngineLog, LogClosed, StorageError, database, segments
-from async_enginelog.maintenance import Maintenance
+from async_enginelog import EngineLog, LogClosed, database, segments
 
+from .deeds import AT_ONCE, CHORES, ENDINGS, close
 from .numbered import call
+from .orders import Orders
 from .record import Record
 
-__all__ = ["OPEN", "Orders", "Victim"]
+__all__ = ["OPEN", "Victim"]
 
 # Other tasks have a turn after so many calls, as in any engine.
 BREATH = 64
@@ -39,49 +38,6 @@ BREATH = 64
 PULSE = 0.002
 
 OPENING, OPEN, CLOSING, CLOSED = 1, 2, 3, 4
-
-
-@dataclass
-class Orders:
-    """
-    What a victim is to do.
-
-    Attributes:
-        database: The log.
-        record: Its record.
-        first_stream: The number of its first stream.
-        tasks: Streams that are tasks of the loop.
-        threads: Streams that are threads beside it.
-        rows: How many rows each stream logs; 0 for no end.
-        rate: Rows a second of each stream; 0 for as fast as they can.
-        chores: What it does meanwhile, over and over.
-        setup: Functions, each ``module:name``, called with the orders before anything else: to inject faults.
-        options: Further arguments of EngineLog.
-        segment_bytes: The size of a segment of the spool; 0 for the usual.
-        checkpoint_pages: After how many pages the WAL is checkpointed; 0 for the usual.
-        extra: For ``setup`` and ``life``.
-        life: A function, ``module:name``, called with the victim to live another life than the usual.
-
-    """
-
-    database: str
-    record: str
-    first_stream: int = 1
-    tasks: int = 2
-    threads: int = 1
-    rows: int = 0
-    rate: float = 0.0
-    chores: list[str] = field(default_factory=list)
-    setup: list[str] = field(default_factory=list)
-    options: dict[str, Any] = field(default_factory=dict)
-    segment_bytes: int = 0
-    checkpoint_pages: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
-    life: str = ""
-
-    def as_json(self) -> str:
-        """Return the argument of the command."""
-        return json.dumps(asdict(self))
 
 
 class Victim:
@@ -274,98 +230,6 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-# -- chores -----------------------------------------------------------------------------------------
-
-
-async def flush(victim: Victim) -> None:
-    """Wait until all is committed."""
-    with suppress(StorageError, LogClosed):
-        await victim.log.flush()
-
-
-async def back_up(victim: Victim) -> None:
-    """Copy the database while the log is written to."""
-    path = Path(victim.orders.database)
-    copy = path.with_name(f"{path.name}.{os.getpid()}.backup")
-    copy.unlink(missing_ok=True)
-    copy.touch()
-    with suppress(StorageError):
-        source = await Maintenance.open(path, create=False)
-        try:
-            await source.copy_to(copy, lambda left, pages: None)
-        finally:
-            await source.close()
-
-
-async def truncate_wal(victim: Victim) -> None:
-    """Have the whole WAL checkpointed, by another connection."""
-    with suppress(StorageError):
-        other = await Maintenance.open(Path(victim.orders.database), create=False)
-        try:
-            await other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            await other.close()
-
-
-CHORES: dict[str, Callable[[Victim], Any]] = {"flush": flush, "backup": back_up, "checkpoint": truncate_wal}
-
-
-# -- endings ----------------------------------------------------------------------------------------
-
-
-def close(victim: Victim) -> None:
-    """Leave the block of the log, and then the process, in order."""
-
-
-def fail(victim: Victim) -> NoReturn:
-    """Have an exception that nobody handles."""
-    raise RuntimeError("an exception of the engine that nobody handles")
-
-
-def leave(victim: Victim) -> NoReturn:
-    """Leave in the middle of a handler."""
-    sys.exit(3)
-
-
-def take_all_memory(victim: Victim) -> None:
-    """Take what memory there is, with little left to take, until somebody has none."""
-    import resource
-
-    size = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + 2_000_000, resource.RLIM_INFINITY))
-    hoard: list[bytearray] = []
-    for size in (1 << 20, 1 << 16, 1 << 12, 1 << 8):
-        with suppress(MemoryError):
-            while True:
-                hoard.append(bytearray(size))
-    victim.hoard = hoard  # type: ignore[attr-defined]
-
-
-def _signal_myself(number: int) -> Callable[[Victim], None]:
-    return lambda victim: os.kill(os.getpid(), number)
-
-
-def block(victim: Victim) -> None:
-    """Block the loop, and go on."""
-    victim.loop.call_soon_threadsafe(time.sleep, float(victim.orders.extra.get("block", 1.0)))
-
-
-# What the main task does, in turn with all others.
-ENDINGS: dict[str, Callable[[Victim], Any]] = {"close": close, "raise": fail, "sys.exit": leave}
-
-# What is done wherever one is.
-AT_ONCE: dict[str, Callable[[Victim], Any]] = {
-    "SIGKILL": _signal_myself(signal.SIGKILL),
-    "SIGTERM": _signal_myself(signal.SIGTERM),
-    "SIGINT": _signal_myself(signal.SIGINT),
-    "sys.exit in a signal handler": _signal_myself(signal.SIGUSR1),
-    "os._exit": lambda victim: os._exit(5),
-    "segfault": lambda victim: faulthandler._sigsegv(),  # type: ignore[attr-defined]
-    "out of memory": take_all_memory,
-    "block": block,
-}
-
-
 def main(orders: Orders) -> None:
     """Set up as ordered, and run."""
     if orders.segment_bytes:
@@ -373,10 +237,11 @@ def main(orders: Orders) -> None:
     if orders.checkpoint_pages:
         database.CHECKPOINT_PAGES = orders.checkpoint_pages
     victim = Victim(orders)
-    # An exception in the middle of whatever the main thread is doing.
-    signal.signal(signal.SIGUSR1, lambda *_: sys.exit(4))
-    # Who hangs is asked where.
-    faulthandler.register(signal.SIGUSR2)
+    if sys.platform != "win32":
+        # An exception in the middle of whatever the main thread is doing.
+        signal.signal(signal.SIGUSR1, lambda *_: sys.exit(4))
+        # Who hangs is asked where.
+        faulthandler.register(signal.SIGUSR2)
     for name in orders.setup:
         _function(name)(victim)
     if orders.life:

@@ -18,8 +18,9 @@ from async_enginelog import EngineLog
 
 from .attack import Broken, Outcome, longest
 from .balance import Balance, settle
+from .orders import Orders
 from .record import MAX_STREAMS, Record
-from .victim import OPEN, Orders
+from .victim import OPEN
 
 __all__ = ["PATIENCE", "Started", "account", "outcome", "recover", "start"]
 
@@ -76,9 +77,12 @@ class Started:
         except OSError:
             pass
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
+    def kill(self, number: int | None = None) -> None:
+        """Send it a signal; by default, the one that can't be handled."""
+        if number is None:
+            self.process.kill()
+        else:
+            self.process.send_signal(number)
 
     def wait(self, timeout: float = PATIENCE) -> int:
         """
@@ -136,7 +140,7 @@ def start(
         database: Its log; what belongs to the victim is beside it, in a folder of its own.
         python: Arguments of the interpreter.
         env: Further variables of its environment.
-        orders: As in :class:`~tests.chaos.victim.Orders`.
+        orders: As in :class:`~tests.chaos.orders.Orders`.
 
     """
     first = next(_streams)

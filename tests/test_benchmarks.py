@@ -1,0 +1,104 @@
+"""What the benchmarks compute from what they measure; the measuring itself is for ``make bench``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from async_enginelog.lines import encoder_of
+from async_enginelog.tables import TABLES
+from benchmarks.cases import QUESTIONS, question_named
+from benchmarks.markdown import Table, at_least, at_most
+from benchmarks.results import Case, Results, Spread, spread
+from benchmarks.rivals.names import MODULES
+from benchmarks.rows import insert_sql, wide_row
+from benchmarks.trace import session, trace_row
+
+OURS, THEIRS = Case("take", "ours", "narrow"), Case("take", "theirs", "narrow")
+
+
+@pytest.fixture
+def results() -> Results:
+    """Three rounds, in the second of which the machine is half as fast."""
+    rounds = [(200.0, 100.0), (100.0, 50.0), (300.0, 100.0)]
+    return Results([{OURS: {"rows_s": ours}, THEIRS: {"rows_s": theirs}} for ours, theirs in rounds], {})
+
+
+class TestResults:
+    def test_ratio_is_taken_within_a_round(self, results: Results) -> None:
+        """What slows both down in one round doesn't show in the ratio."""
+        ratio = results.ratio("take", "rows_s", ("ours", "narrow"), ("theirs", "narrow"))
+        assert ratio == Spread(2.0, 2.0, 3.0)
+
+    def test_round_without_a_rival_is_left_out(self, results: Results) -> None:
+        """A rival that failed in a round takes nothing away from the others."""
+        del results.rounds[2][THEIRS]
+        ratio = results.ratio("take", "rows_s", ("ours", "narrow"), ("theirs", "narrow"))
+        assert ratio == Spread(2.0, 2.0, 2.0)
+
+    def test_what_was_not_measured_is_none(self, results: Results) -> None:
+        """Nothing is made up for what isn't there."""
+        assert results.spread("take", "nobody", "narrow", "rows_s") is None
+        assert results.ratio("take", "rows_s", ("ours", "narrow"), ("nobody", "narrow")) is None
+
+    def test_json_and_back(self, results: Results) -> None:
+        """Figures that are kept in a file can be shown again."""
+        again = Results.of_json(json.loads(json.dumps(results.as_json())))
+        assert again.rounds == results.rounds
+
+
+def test_spread_is_median_and_range() -> None:
+    """A single round that was disturbed doesn't move the median."""
+    assert spread([3.0, 100.0, 2.0]) == Spread(3.0, 2.0, 100.0)
+
+
+def test_table_is_markdown() -> None:
+    """Columns are aligned, so that the same text is read in a terminal."""
+    assert Table(("a", "bb"), [("long", "1")]).text() == "| a    | bb |\n|------|----|\n| long | 1  |"
+
+
+def test_goals_compare_the_median() -> None:
+    """A goal is reached by the median; one that wasn't measured is neither reached nor missed."""
+    found = Spread(2.0, 1.0, 9.0)
+    assert [at_most("", 2.0, found).reached, at_least("", 2.5, found).reached] == [True, False]
+    assert at_most("", 2.0, None).reached is None
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_questions_have_what_is_asked_of_them(name: str) -> None:
+    """Each question can be asked, and told of when nothing was measured."""
+    question = question_named(name)
+    nothing = Results([], {})
+    assert question.TITLE
+    assert question.tables(nothing)
+    assert all(goal.reached is None for goal in question.goals(nothing))
+
+
+class TestRows:
+    def test_trace_is_taken(self) -> None:
+        """The tables have a place for all that the session says."""
+        assert all(encoder_of(TABLES[name])(columns.copy()) for name, columns in session())
+
+    def test_trace_goes_on_with_other_ids(self) -> None:
+        """A session that is repeated is another recording: its rows don't merge with those of the first."""
+        length = len(session())
+        of_first, of_second = (
+            {trace_row(first + n)[1].get("recording_id") for n in range(length)} for first in (0, length)
+        )
+        assert not (of_first & of_second) - {None}
+
+    def test_wide_row_fills_20_columns(self) -> None:
+        """It is what it is called."""
+        name, columns = wide_row(1)
+        assert (len(columns), len(TABLES[name].columns)) == (20, 48)
+
+    def test_inserts_name_their_columns(self) -> None:
+        """Rivals insert with bound parameters."""
+        sql = insert_sql("ENGINE_DB_LOG_STEPS", ("step_name", "frame_no"), 2)
+        assert sql == "INSERT INTO ENGINE_DB_LOG_STEPS (STEP_NAME,FRAME_NO) VALUES (?,?),(?,?)"
+
+
+def test_each_rival_has_a_module() -> None:
+    """We come first in the tables, then what no log can beat."""
+    assert list(MODULES)[:2] == ["async_enginelog", "await and list.append"]
