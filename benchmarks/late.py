@@ -36,6 +36,8 @@ FRAMES_A_SECOND = 200
 PIECES, PIECE = 60, range(1000)
 # What is left of the second before, when rows are still being written, doesn't count; in seconds.
 SETTLING = 0.1
+# Who is so late doesn't catch up any more; in seconds.
+GIVE_UP = 10.0
 WITH, WITHOUT = "with", "without"
 
 
@@ -106,12 +108,14 @@ async def _run(log: Log, rate: int, seconds: int) -> Figures:
 
 
 async def _each(period: float, begun: float, seconds: int, do: Callable[[float], Any]) -> None:
-    """Call ``do`` when it is due; what is due already is done at once, without losing one."""
+    """Call ``do`` when it is due; what is due already is done at once, as audio can't be left out."""
     loop = asyncio.get_running_loop()
     for number in range(round(seconds / period)):
         due = begun + number * period
         await asyncio.sleep(max(0.0, due - loop.time()))
         await do(due)
+        if loop.time() - due > GIVE_UP:
+            return
 
 
 async def _tick(ticks: Lateness, seconds: int) -> None:
