@@ -13,9 +13,10 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/enginelog demo
 
+# Real sockets, disks and processes on a busy machine: what fails is tried once more, and the summary names it.
 test: $(READY) odbc chromium
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile --reruns 1 -raR
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
