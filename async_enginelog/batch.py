@@ -10,7 +10,7 @@ that SQLite finds the statement in its cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ from .lines import Row
 from .tables import Column, Kind, Table
 from .values import fit_text, time_text
 
-__all__ = ["Batch", "Statement", "join", "prepare"]
+__all__ = ["Batch", "Gathering", "Statement", "prepare"]
 
-# Numbers of rows in a statement: few statements for any number of rows, and one for a full batch
-# of rows of one kind. Each statement is a way to SQLite's thread and back.
+# Numbers of rows in a statement: few statements for any number of rows. For each, SQLite's thread
+# has to win back the GIL.
 STATEMENT_ROWS = (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 # https://www.sqlite.org/limits.html#max_variable_number
@@ -54,18 +54,13 @@ class Batch(NamedTuple):
 
 
 def prepare(
-    rows: Sequence[Row],
-    *,
-    first: int = 1,
-    as_stored: Callable[[str], str] = time_text,
-    fill_only: bool = False,
+    rows: Sequence[Row], *, as_stored: Callable[[str], str] = time_text, fill_only: bool = False
 ) -> Batch:
     """
     Merge rows that speak of the same thing, and make statements of what remains.
 
     Args:
         rows: In the order in which they were logged.
-        first: The number of the first of them in the transaction.
         as_stored: Turns a time in a line into the text that is stored.
         fill_only: Whether what is stored already wins, as it does in a replay,
             where a row may be older than what is stored.
@@ -75,31 +70,9 @@ def prepare(
             :func:`~async_enginelog.lines.plain_columns` first.
 
     """
-    groups = _group(rows, first)
-    statements: list[Statement] = []
-    for (table, arguments), (numbers, group) in groups.items():
-        values = zip(*map(dict.values, group), strict=True)
-        columns = [
-            _stored(table.columns[argument], column, as_stored)
-            for argument, column in zip(arguments, values, strict=True)
-        ]
-        parameters = list(chain.from_iterable(zip(numbers, *columns, strict=True)))
-        statements += _split(table, arguments, parameters, len(numbers), fill_only)
-    keyed = {table.name for table, _ in groups if table.key}
-    new_rows = sum(len(numbers) for (table, _), (numbers, _) in groups.items() if not table.key)
-    return Batch(statements, len(rows), new_rows, sorted(keyed))
-
-
-def join(batches: Sequence[Batch]) -> Batch:
-    """Return one batch of several, to be committed together, in order."""
-    if len(batches) == 1:
-        return batches[0]
-    return Batch(
-        [statement for batch in batches for statement in batch.statements],
-        sum(batch.rows for batch in batches),
-        sum(batch.new_rows for batch in batches),
-        sorted({table for batch in batches for table in batch.keyed_tables}),
-    )
+    gathering = Gathering(as_stored)
+    gathering.add(rows)
+    return gathering.batch(fill_only=fill_only)
 
 
 class _Group(NamedTuple):
@@ -112,17 +85,63 @@ class _Group(NamedTuple):
 _Shape = tuple[Table, tuple[str, ...]]
 
 
-def _group(rows: Sequence[Row], first: int) -> dict[_Shape, _Group]:
-    """Collect rows by table and columns."""
-    groups: dict[_Shape, _Group] = {}
-    things: dict[tuple[Any, ...], _Thing] = {}
-    for number, (table, columns) in enumerate(rows, first):
-        if table.key and _merge(things, number, table, columns):
-            continue
-        _add(groups, number, table, columns)
-    for thing in things.values():
-        _add(groups, *thing)
-    return groups
+class Gathering:
+    """
+    Rows that are to be committed together, gathered bit by bit: see :func:`prepare`.
+
+    What is kept of most rows is their values alone, in one list for each table and columns. Thousands of
+    dictionaries that wait together would keep the garbage collector busy, and everybody waiting for it.
+
+    Args:
+        as_stored: Turns a time in a line into the text that is stored.
+
+    """
+
+    def __init__(self, as_stored: Callable[[str], str] = time_text) -> None:
+        self._as_stored = as_stored
+        self._rows = 0
+        self._parameters: dict[_Shape, list[Any]] = {}
+        self._things: dict[tuple[Any, ...], _Thing] = {}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """
+        Add rows, in the order in which they were logged.
+
+        Raises: as :func:`prepare`.
+
+        """
+        groups: dict[_Shape, _Group] = {}
+        for number, (table, columns) in enumerate(rows, self._rows + 1):
+            if table.key and _merge(self._things, number, table, columns):
+                continue
+            _add(groups, number, table, columns)
+        self._rows += len(rows)
+        self._take_values(groups)
+
+    def _take_values(self, groups: dict[_Shape, _Group]) -> None:
+        for (table, arguments), (numbers, rows) in groups.items():
+            values = zip(*map(dict.values, rows), strict=True)
+            columns = [
+                _stored(table.columns[argument], column, self._as_stored)
+                for argument, column in zip(arguments, values, strict=True)
+            ]
+            parameters = self._parameters.setdefault((table, arguments), [])
+            parameters.extend(chain.from_iterable(zip(numbers, *columns, strict=True)))
+
+    def batch(self, *, fill_only: bool = False) -> Batch:
+        """Return all that was added, as statements. Nothing can be added after it."""
+        groups: dict[_Shape, _Group] = {}
+        for thing in self._things.values():
+            _add(groups, *thing)
+        self._take_values(groups)
+        statements: list[Statement] = []
+        new_rows = 0
+        for (table, arguments), parameters in self._parameters.items():
+            rows = len(parameters) // (len(arguments) + 1)
+            statements += _split(table, arguments, parameters, rows, fill_only)
+            new_rows += 0 if table.key else rows
+        keyed = {table.name for table, _ in self._parameters if table.key}
+        return Batch(statements, self._rows, new_rows, sorted(keyed))
 
 
 def _add(groups: dict[_Shape, _Group], number: int, table: Table, columns: dict[str, Any]) -> None:
@@ -173,7 +192,7 @@ def _stored(column: Column, values: Sequence[Any], as_stored: Callable[[str], st
 
 def _split(
     table: Table, arguments: tuple[str, ...], parameters: list[Any], rows: int, fill_only: bool
-) -> Iterable[Statement]:
+) -> Iterator[Statement]:
     width = len(arguments) + 1
     first = 0
     for size in STATEMENT_ROWS:

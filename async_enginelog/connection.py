@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiosqlite
 
@@ -28,6 +28,8 @@ from .handover import hand_over
 from .ownership import is_open_to_all, more_open, stranger
 
 __all__ = ["Connection", "check_companions", "check_path", "storage_errors", "uri"]
+
+T = TypeVar("T")
 
 # How long SQLite itself waits for a lock, in seconds: short, as the writer tries again anyway
 # and wants to see its deadline.
@@ -142,6 +144,20 @@ class Connection:
         """Commit, then execute statements each to its end."""
         with storage_errors(self.path):
             await hand_over(self._connection.executescript(script))
+
+    async def carry_out(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """
+        Call ``work`` with SQLite's own connection, in the thread of aiosqlite, and return what it returns.
+
+        For statements that belong together, and what has to be computed for them: one way to the thread and
+        back. Each other method is one of its own, for which a busy event loop needs one turn or two.
+
+        """
+        results: list[T] = []
+        calling: Any = lambda sqlite: results.append(work(sqlite))  # noqa: E731 - instead of a script
+        with storage_errors(self.path):
+            await hand_over(self._connection.executescript(calling))
+        return results[0]
 
     async def commit(self) -> None:
         """Commit what was written since the last commit."""
@@ -290,7 +306,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite and the operating system raise into exceptions of our own."""
     try:
         yield
-    except StorageError:
+    except (StorageError, RowRefused):
         raise
     except UnicodeDecodeError as error:  # in SQLite's own message, which names what isn't text any more
         raise DatabaseDamaged(f"{path} is damaged: {error}") from error
@@ -327,13 +343,19 @@ _inherited: list[Any] = []
 
 
 class _Handle(sqlite3.Connection):
-    """What SQLite has open, and the thread that uses it."""
+    """What SQLite has open, and the thread that uses it; a script may be a function that is called there."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.thread = threading.current_thread()
         with _handles_lock:
             _handles.add(self)
+
+    def executescript(self, script: Any, /) -> sqlite3.Cursor:
+        if not callable(script):
+            return super().executescript(script)
+        script(self)
+        return self.cursor()
 
 
 _handles: weakref.WeakSet[_Handle] = weakref.WeakSet()

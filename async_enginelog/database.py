@@ -8,7 +8,8 @@ After any trouble the connection is thrown away, and the next one asked how far 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -95,6 +96,8 @@ UPDATE ENGINE_LOG_RUN SET HOW_ENDED = ?, DT_ENDED = coalesce(?, DT_LAST_SIGN_OF_
 WHERE ENGINE_RUN_ID = ? AND HOW_ENDED IS NULL
 RETURNING ENGINE_RUN_ID, HOST_NAME, PROCESS_ID
 """
+
+_STORED_SQL = "UPDATE ENGINE_LOG_RUN SET ROWS_STORED = ROWS_STORED + ? WHERE ENGINE_RUN_ID = ?"
 
 
 class Database(Connection):
@@ -257,33 +260,35 @@ class Database(Connection):
 
     # -- rows -----------------------------------------------------------------------------------
 
-    async def write(self, batch: Batch, state: RunState, *, added: str, unreadable: int = 0) -> None:
+    async def write(
+        self, gather: Callable[[], Batch], state: RunState, *, added: str, unreadable: int = 0
+    ) -> int:
         """
         Commit a batch and how far the spool was read, in one transaction.
+
+        Args:
+            gather: Makes the batch; called in SQLite's thread, before the transaction.
+            added: The present time, as it is stored.
+            unreadable: How many lines were set aside.
+
+        Returns:
+            The number of rows in the batch.
 
         Raises:
             RowRefused: If SQLite can't store one of the rows; nothing is committed.
             StorageError: If it can't be committed now, or nobody can tell whether it was.
 
+        What ``gather`` raises, this does, too.
+
         """
         self.check_file()
         try:
-            await self._write(batch, state, added, unreadable)
+            rows = await self.carry_out(lambda sqlite: _write(sqlite, gather(), state, added, unreadable))
         except RowRefused:
             await self.roll_back()
             raise
         self.check_file()
-
-    async def _write(self, batch: Batch, state: RunState, added: str, unreadable: int) -> None:
-        counts = (batch.rows, batch.new_rows, unreadable, state.alive, state.dropped)
-        [(last_seq,)] = await self.fetch(_RUN_SQL, (*state[:8], *state.position, *counts))
-        stored = await self.insert(batch, (added, state.run, last_seq))
-        if stored > batch.new_rows:
-            await self.execute(
-                "UPDATE ENGINE_LOG_RUN SET ROWS_STORED = ROWS_STORED + ? WHERE ENGINE_RUN_ID = ?",
-                (stored - batch.new_rows, state.run),
-            )
-        await self.commit()
+        return rows
 
     async def insert(self, batch: Batch, first: tuple[str, int, int]) -> int:
         """
@@ -294,24 +299,7 @@ class Database(Connection):
                 run, and the LOG_SEQ before the batch.
 
         """
-        before = await self._highest_rows(batch.keyed_tables)
-        for sql, parameters in batch.statements:
-            await self.execute(sql, (*first, *parameters))
-        return batch.new_rows + await self._highest_rows(batch.keyed_tables) - before
-
-    async def _highest_rows(self, tables: Sequence[str]) -> int:
-        """
-        Return the sum of the highest rowids of ``tables``.
-
-        A row that is new has the next one, a row that is only filled in keeps its own:
-        the difference counts the new ones.
-
-        """
-        if not tables:
-            return 0
-        highest = (f"coalesce((SELECT max(rowid) FROM {table}), 0)" for table in tables)  # noqa: S608
-        [(total,)] = await self.fetch(f"SELECT {' + '.join(highest)}")
-        return int(total)
+        return await self.carry_out(lambda sqlite: _insert(sqlite, batch, first))
 
     async def progress_of(self, run: int) -> Progress | None:
         """Return how far ``run`` is committed; :obj:`None` if the database doesn't know it."""
@@ -346,3 +334,39 @@ class Database(Connection):
         """Return the runs that nobody has marked as ended."""
         rows = await self.fetch("SELECT ENGINE_RUN_ID FROM ENGINE_LOG_RUN WHERE HOW_ENDED IS NULL")
         return [run for (run,) in rows]
+
+
+# -- in the thread of SQLite ------------------------------------------------------------------------
+
+
+def _write(sqlite: sqlite3.Connection, batch: Batch, state: RunState, added: str, unreadable: int) -> int:
+    counts = (batch.rows, batch.new_rows, unreadable, state.alive, state.dropped)
+    [(last_seq,)] = sqlite.execute(_RUN_SQL, (*state[:8], *state.position, *counts)).fetchall()
+    stored = _insert(sqlite, batch, (added, state.run, last_seq))
+    if stored > batch.new_rows:
+        sqlite.execute(_STORED_SQL, (stored - batch.new_rows, state.run))
+    sqlite.commit()
+    return batch.rows
+
+
+def _insert(sqlite: sqlite3.Connection, batch: Batch, first: tuple[str, int, int]) -> int:
+    before = _highest_rows(sqlite, batch.keyed_tables)
+    for sql, parameters in batch.statements:
+        sqlite.execute(sql, (*first, *parameters))
+    return batch.new_rows + _highest_rows(sqlite, batch.keyed_tables) - before
+
+
+def _highest_rows(sqlite: sqlite3.Connection, tables: Sequence[str]) -> int:
+    """
+    Return the sum of the highest rowids of ``tables``.
+
+    A row that is new has the next one, a row that is only filled in keeps its own:
+    the difference counts the new ones.
+
+    """
+    if not tables:
+        return 0
+    # Names of our own tables, never from input.
+    highest = (f"coalesce((SELECT max(rowid) FROM {table}), 0)" for table in tables)  # noqa: S608
+    [(total,)] = sqlite.execute(f"SELECT {' + '.join(highest)}").fetchall()
+    return int(total)

@@ -36,6 +36,7 @@ __all__ = [
     "segment_path",
     "segments_of",
     "size_of",
+    "slices",
     "spool_folder",
 ]
 
@@ -173,8 +174,20 @@ def read_lines(file: BinaryIO, offset: int, max_lines: int) -> tuple[bytes, int]
 
 def first_lines(data: bytes, max_lines: int) -> bytes:
     """Return the first ``max_lines`` of whole lines."""
+    whole = data[: data.rfind(b"\n") + 1]
+    if whole.count(b"\n") <= max_lines:  # nearly always, and a tenth of the time
+        return whole
     parts = data.split(b"\n", max_lines)
     return data[: len(data) - len(parts[-1])]
+
+
+def slices(data: bytes, size_bytes: int) -> Iterator[bytes]:
+    """Yield whole lines, of so many bytes together and one line more at most; none if there are none."""
+    first = 0
+    while first < len(data):
+        end = data.find(b"\n", min(first + size_bytes, len(data)) - 1) + 1
+        yield data[first:end]
+        first = end
 
 
 def size_of(path: Path) -> int:

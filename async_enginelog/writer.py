@@ -11,15 +11,16 @@ committed exactly once.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from .committer import SLICE_ROWS, Committer
+from .committer import Committer
 from .console import Console
 from .database import WAL_LIMIT_BYTES, Database
 from .errors import StorageError
 from .recovery import recover_dead_runs
-from .segments import Header, Position, first_lines, size_of
+from .segments import Header, Position, size_of
 from .spool import Spool
 from .upkeep import Upkeep
 
@@ -35,6 +36,9 @@ BATCH_ROWS = 500
 # an engine at its usual pace hardly ever waits, also while the writer has a long way to catch up.
 PAUSE_ROWS = 1024
 PAUSE = 0.01
+# Other tasks that compute for so long in their turn, in seconds, are pause enough: what is measured in turns
+# of theirs would be no moment.
+LONG_TURN = 0.0005
 # So many rows are committed in one transaction, if they wait: the busier the loop, the longer
 # each of the few steps of a transaction takes.
 MAX_BATCH_ROWS = 8192
@@ -139,10 +143,14 @@ class Writer:
         """Let other tasks run, and the writer catch up, but only for a moment."""
         spool = self._spool
         spool.attention = spool.appended + PAUSE_ROWS
-        if self._running and self.fault is None:
-            await self._next_commit(10 * PAUSE if spool.is_filling_up(self.position) else PAUSE)
-        else:
+        filling_up = spool.is_filling_up(self.position)
+        computed = time.thread_time()
+        await asyncio.sleep(0)
+        computed = time.thread_time() - computed
+        if not (self._running and self.fault is None):
             await asyncio.sleep(0.001)  # there will be no commit
+        elif computed < LONG_TURN or filling_up:
+            await self._next_commit(10 * PAUSE if filling_up else PAUSE)
 
     async def _next_commit(self, timeout: float) -> None:
         try:
@@ -285,7 +293,7 @@ class Writer:
                 self.position = position  # behind the header of a segment without rows
                 self._tell_news()
                 break
-            await self._commit(database, *_in_full_slices(data, position))
+            await self._commit(database, data, position)
         if self._closing:
             # Rows that went to the console meanwhile are in the counts, too.
             await self._commit(database, b"", position)
@@ -389,12 +397,3 @@ class Writer:
     def _tell_news(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
-
-
-def _in_full_slices(data: bytes, position: Position) -> tuple[bytes, Position]:
-    """Leave the rest for the next transaction, if there is more than one slice: it needs many statements."""
-    rows = data.count(b"\n")
-    if rows <= SLICE_ROWS or rows % SLICE_ROWS == 0:
-        return data, position
-    whole = first_lines(data, rows - rows % SLICE_ROWS)
-    return whole, position._replace(offset=position.offset - len(data) + len(whole))

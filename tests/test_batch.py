@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from async_enginelog.batch import MAX_PARAMETERS, STATEMENT_ROWS, Batch, prepare
+from async_enginelog.batch import MAX_PARAMETERS, STATEMENT_ROWS, Batch, Gathering, prepare
 from async_enginelog.lines import Row
 from async_enginelog.tables import TABLES, Column, Kind, Table
 from async_enginelog.values import local_time_text
@@ -108,6 +108,26 @@ class TestMerge:
         rows = given_rows(MESSAGES, {"message_id": 1}, {"message_id": 1, "message_type": "a"})
         assert prepare(rows) == prepare(rows)
         assert rows[0] == (MESSAGES, {"message_id": 1})
+
+
+class TestGathering:
+    def test_bit_by_bit_is_the_same_as_all_at_once(self) -> None:
+        """However the rows come, one statement for all of a kind is made, and one row of one thing."""
+        rows = given_rows(STEPS, {"step_id": 1}, {"step_id": 2, "recording_id": 5}, {"step_id": 3})
+        rows += given_rows(
+            MESSAGES, {"message_id": 1}, {"message_id": 2}, {"message_id": 1, "audio_frame_no": 9}
+        )
+        rows += given_rows(STEPS, {"step_id": 4})
+        for size in range(1, len(rows) + 1):
+            gathering = Gathering()
+            for first in range(0, len(rows), size):
+                gathering.add(rows[first : first + size])
+            assert gathering.batch() == prepare(rows), size
+        assert sorted(rows_of(prepare(rows))) == [1, 1, 1, 1, 2]
+
+    def test_of_nothing_is_an_empty_batch(self) -> None:
+        """A transaction may say how far things are, and no more."""
+        assert Gathering().batch() == Batch([], 0, 0, [])
 
 
 class TestFillOnly:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,9 +29,9 @@ def state(run: int = 1, offset: int = 100) -> RunState:
     return RunState(run, "host", 17, "0.1.0", NOW, NOW, 3, 0, Position(1, offset), True)
 
 
-def steps(*numbers: int) -> Batch:
-    """Return a batch of steps."""
-    return prepare([(STEPS, {"step_id": number}) for number in numbers])
+def steps(*numbers: int) -> Callable[[], Batch]:
+    """Return what makes a batch of steps."""
+    return partial(prepare, [(STEPS, {"step_id": number}) for number in numbers])
 
 
 class TestSchema:
@@ -73,7 +76,7 @@ class TestSchema:
         assert query("PRAGMA user_version") == [(1,)]
 
         base = await Database.open(path, create=False)
-        await base.write(prepare([(RESOURCE_MONITOR, {"cpu_percent": 12.5})]), state(), added=NOW)
+        await base.write(partial(prepare, [(RESOURCE_MONITOR, {"cpu_percent": 12.5})]), state(), added=NOW)
         await base.close()
         assert query("PRAGMA user_version") == [(len(migrations()),)]
         assert query("SELECT STEP_ID, LOG_SEQ FROM ENGINE_DB_LOG_STEPS") == [(1, 1), (2, 2)]
@@ -141,15 +144,42 @@ class TestWriting:
     async def test_refused_row_commits_nothing(self, path: Path, query: Query, value: object) -> None:
         """A value that SQLite has no word for is refused, with all of its transaction."""
         base = await Database.open(path, create=True)
-        batch = steps(1)
+        batch = steps(1)()
         bad = Statement(batch.statements[0].sql, [1, value])
         with pytest.raises(RowRefused):
-            await base.write(Batch([*batch.statements, bad], 2, 2, []), state(), added=NOW)
+            await base.write(lambda: Batch([*batch.statements, bad], 2, 2, []), state(), added=NOW)
         assert await base.progress_of(1) is None
         await base.write(steps(5), state(), added=NOW)
         await base.close()
 
         assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS") == [(5,)]
+
+    async def test_batch_is_made_off_the_loop(self, path: Path) -> None:
+        """Whatever it takes to make a batch, the event loop has its turns meanwhile."""
+        threads: list[threading.Thread] = []
+
+        def gather() -> Batch:
+            threads.append(threading.current_thread())
+            return steps(1, 2, 3)()
+
+        base = await Database.open(path, create=True)
+        assert await base.write(gather, state(), added=NOW) == 3
+        await base.close()
+        assert threads != [threading.current_thread()]
+
+    async def test_batch_that_can_not_be_made(self, path: Path, query: Query) -> None:
+        """What making the batch raises is raised, and nothing is written; the connection goes on."""
+
+        def impossible() -> Batch:
+            raise KeyError("no such column")
+
+        base = await Database.open(path, create=True)
+        with pytest.raises(KeyError, match="no such column"):
+            await base.write(impossible, state(), added=NOW)
+        assert await base.progress_of(1) is None
+        await base.write(steps(1), state(), added=NOW)
+        await base.close()
+        assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS") == [(1,)]
 
     async def test_end_of_a_run_is_told_once(self, path: Path, query: Query) -> None:
         """How a run ended stays as it was told first."""

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from async_enginelog.handover import hand_over
+from async_enginelog.handover import LONGEST_TURN, REST, SHORTEST_TURN, Turns, hand_over
 
 
 async def test_result_and_exception() -> None:
@@ -70,3 +70,56 @@ async def test_idle_loop_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> 
     future.set_result(None)
     await task
     assert rests
+
+
+class TestTurns:
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        """A clock that goes on only when told, or while somebody sleeps."""
+        clock = Clock()
+        monkeypatch.setattr("async_enginelog.handover.time.perf_counter", lambda: clock.now)
+        monkeypatch.setattr("async_enginelog.handover.time.sleep", clock.sleep)
+        return clock
+
+    def test_thread_rests_when_its_turn_is_over(self, clock: Clock) -> None:
+        """Not before, as each rest costs; and then anew."""
+        turns = Turns()
+        for _ in range(2):
+            clock.now += SHORTEST_TURN / 2
+            turns.give_way()
+            assert clock.rests == []
+            clock.now += SHORTEST_TURN
+            turns.give_way()
+            assert clock.rests == [REST]
+            clock.rests.clear()
+
+    @pytest.mark.parametrize(
+        ("kept", "turn"), [(0.0, SHORTEST_TURN), (0.002, 0.002), (1.0, LONGEST_TURN), (0.0003, SHORTEST_TURN)]
+    )
+    def test_turn_is_as_long_as_that_of_the_loop(self, clock: Clock, kept: float, turn: float) -> None:
+        """Who kept the GIL for long is kept waiting for as long, within limits."""
+        turns = Turns()
+        clock.now += SHORTEST_TURN * 1.1
+        clock.late = kept + REST
+        turns.give_way()
+        clock.rests.clear()
+        clock.now += turn * 0.9
+        turns.give_way()
+        assert clock.rests == []
+        clock.now += turn * 0.2
+        turns.give_way()
+        assert clock.rests == [REST]
+
+
+class Clock:
+    """A clock for tests, and what was slept by it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.late = 0.0
+        self.rests: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep for so long, and for how late the sleeper gets its turn again."""
+        self.rests.append(seconds)
+        self.now += seconds + self.late

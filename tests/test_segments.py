@@ -26,6 +26,7 @@ from async_enginelog.segments import (
     segment_path,
     segments_of,
     size_of,
+    slices,
     spool_folder,
 )
 
@@ -268,6 +269,22 @@ class TestFirstLines:
     def test_are_whole(self, data: bytes, count: int, first: bytes) -> None:
         """Only lines with their newline count, and no more than asked for."""
         assert first_lines(data, count) == first
+
+
+class TestSlices:
+    @given(
+        st.lists(st.binary(max_size=20).map(lambda text: text.replace(b"\n", b"") + b"\n")),
+        st.integers(1, 99),
+    )
+    def test_are_whole_lines(self, lines: list[bytes], size: int) -> None:
+        """Together they are what was given; each ends with the line in which its size is reached."""
+        data = b"".join(lines)
+        cut = list(slices(data, size))
+        assert b"".join(cut) == data
+        for piece in cut:
+            assert piece.endswith(b"\n")
+            assert piece.rfind(b"\n", 0, -1) + 1 < size
+        assert all(len(piece) >= size for piece in cut[:-1])
 
 
 class TestSizeOf:

@@ -80,3 +80,33 @@ async def test_pause_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert log.statistics().pending == 20_000
         stalled.set()
     assert log.statistics().committed == 20_000
+
+
+async def test_tasks_that_compute_are_pause_enough(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others compute in each turn, a pause is one turn of theirs: some of them would be no moment."""
+    monkeypatch.setattr(writer, "PAUSE", 60.0)
+    monkeypatch.setattr(writer, "LONG_TURN", 0.0)
+    stalled = asyncio.Event()
+    commit = Committer.commit
+
+    async def stall(self: Committer, *arguments: object) -> object:
+        await stalled.wait()
+        return await commit(self, *arguments)  # type: ignore[arg-type]
+
+    async with EngineLog(path) as log:
+        monkeypatch.setattr(Committer, "commit", stall)
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while not stalled.is_set():
+                turns += 1
+                await asyncio.sleep(0)
+
+        computing = asyncio.create_task(others())
+        for number in range(20_000):
+            await log.log_steps(step_id=number)
+        assert turns >= 15
+        stalled.set()
+        await computing
+    assert log.statistics().committed == 20_000

@@ -89,8 +89,8 @@ def _of_trace(rows: int) -> list[tuple[str, Sequence[Any]]]:
     statements: list[tuple[str, Sequence[Any]]] = []
     for first in range(0, rows, STATEMENT_ROWS):
         decoded, _ = decode(b"".join(lines[first : first + STATEMENT_ROWS]))
-        for sql, parameters in prepare(decoded, first=first + 1).statements:
-            statements.append((sql, ("2026-01-31 12:34:56.123456", 1, 0, *parameters)))
+        for sql, parameters in prepare(decoded).statements:
+            statements.append((sql, ("2026-01-31 12:34:56.123456", 1, first, *parameters)))
     return statements
 
 

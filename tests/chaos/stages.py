@@ -33,10 +33,10 @@ STAGES = {
     "segment change": "Spool._append_to_next_segment Spool._prepare Spool._prepare_spare Spool._create "
     "create_segment _allocate Spool.release Spool._remove",
     "batch": "Writer._commit_all Writer._take_note Spool.read Spool._read_newest Spool._read_file "
-    "Committer._prepare Committer._prepare_slice prepare decode",
-    "commit": "Writer._commit Committer.commit Database.write Database._write Database.insert "
-    "Connection.fetch Connection.commit",
-    "checkpoint": "Connection.commit",
+    "Committer._gather Gathering.add Gathering._take_values Gathering.batch decode",
+    "commit": "Writer._commit Committer.commit Database.write Connection.carry_out _Handle.executescript "
+    "_write _insert",
+    "checkpoint": "_write",
     "opening": "EngineLog.open EngineLog._make_spool EngineLog._new_run claim_run Spool.__init__ "
     "create_segment take_lock Writer._connected",
     "migration": "Database.open Database.migrate Database._check_owner",
