@@ -98,16 +98,16 @@ class Connection:
             StorageError: If one was deleted, moved or replaced.
 
         """
-        for path, identity in self._files.items():
-            if _identity(path) != identity:
-                raise StorageError(f"{path} was deleted or replaced under the log")
+        for name, identity in self._files.items():
+            if _identity(name) != identity:
+                raise StorageError(f"{name} was deleted or replaced under the log")
 
     def remember_file(self) -> None:
         """Note which files the path leads to now, for :meth:`check_file`."""
-        beside = [self.path.with_name(self.path.name + suffix) for suffix in ("-wal", "-shm")]
-        found = {path: _identity(path) for path in (self.path, *beside)}
+        path = str(self.path)
+        found = {name: _identity(name) for name in (path, f"{path}-wal", f"{path}-shm")}
         # SQLite makes those beside when it needs them, and lets them be as long as the database is open.
-        self._files = {path: identity for path, identity in found.items() if identity or path == self.path}
+        self._files = {name: identity for name, identity in found.items() if identity or name == path}
 
     async def wait_for_locks(self, timeout: float) -> None:
         """Have SQLite wait so many seconds for a lock; the default suits the writer of a log."""
@@ -208,9 +208,9 @@ def uri(path: Path, mode: str) -> str:
     return f"{path.absolute().as_uri()}?mode={mode}"
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(name: str) -> tuple[int, int] | None:
     try:
-        stat = path.stat()
+        stat = os.stat(name)
     except OSError:
         return None
     return stat.st_dev, stat.st_ino

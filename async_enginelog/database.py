@@ -18,7 +18,7 @@ from .connection import Connection, check_companions, check_path, storage_errors
 from .errors import DatabaseDamaged, NotAnEngineLog, RowRefused, SchemaTooNew, StorageError
 from .migrations import APPLICATION_ID, migrations
 from .ownership import FILE_MODE, create_file
-from .segments import Position
+from .segments import Position, size_of
 
 __all__ = ["WAL_LIMIT_BYTES", "Database", "DeadRun", "Progress", "RunState"]
 
@@ -101,7 +101,15 @@ _STORED_SQL = "UPDATE ENGINE_LOG_RUN SET ROWS_STORED = ROWS_STORED + ? WHERE ENG
 
 
 class Database(Connection):
-    """The connection to the database of a log, as its writer uses it."""
+    """
+    The connection to the database of a log, as its writer uses it.
+
+    Attributes:
+        wal_bytes: The size of the WAL after the last batch.
+
+    """
+
+    wal_bytes = 0
 
     @classmethod
     async def open(
@@ -281,14 +289,20 @@ class Database(Connection):
         What ``gather`` raises, this does, too.
 
         """
-        self.check_file()
+
+        def transaction(sqlite: sqlite3.Connection) -> int:
+            # What asks the file system may have to wait for it, so it isn't done on the loop.
+            self.check_file()
+            rows = _write(sqlite, gather(), state, added, unreadable)
+            self.check_file()
+            self.wal_bytes = size_of(self.path.with_name(f"{self.path.name}-wal"))
+            return rows
+
         try:
-            rows = await self.carry_out(lambda sqlite: _write(sqlite, gather(), state, added, unreadable))
+            return await self.carry_out(transaction)
         except RowRefused:
             await self.roll_back()
             raise
-        self.check_file()
-        return rows
 
     async def insert(self, batch: Batch, first: tuple[str, int, int]) -> int:
         """
@@ -367,6 +381,6 @@ def _highest_rows(sqlite: sqlite3.Connection, tables: Sequence[str]) -> int:
     if not tables:
         return 0
     # Names of our own tables, never from input.
-    highest = (f"coalesce((SELECT max(rowid) FROM {table}), 0)" for table in tables)  # noqa: S608
+    highest = (f"coalesce((SELECT max(rowid) FROM {table}), 0)" for table in tables)  # noqa: S608  # names of our own tables
     [(total,)] = sqlite.execute(f"SELECT {' + '.join(highest)}").fetchall()
     return int(total)

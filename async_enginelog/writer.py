@@ -13,14 +13,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from .committer import Committer
 from .console import Console
 from .database import WAL_LIMIT_BYTES, Database
 from .errors import StorageError
 from .recovery import recover_dead_runs
-from .segments import Header, Position, size_of
+from .segments import Header, Position
 from .spool import Spool
 from .upkeep import Upkeep
 
@@ -327,12 +326,12 @@ class Writer:
         self.position = position
         self._spool.release(position)
         self._next_look = asyncio.get_running_loop().time() + SIGN_OF_LIFE
-        self._watch_wal(database.path)
+        self._watch_wal(database)
         self._tell_news()
 
-    def _watch_wal(self, path: Path) -> None:
+    def _watch_wal(self, database: Database) -> None:
         """Tell of a reader that keeps SQLite from beginning the WAL anew, and when it is over."""
-        wal_bytes = size_of(path.with_name(f"{path.name}-wal"))
+        path, wal_bytes = database.path, database.wal_bytes
         if wal_bytes > WAL_ALARM_BYTES:
             self._console.warn(
                 "wal size",
