@@ -218,7 +218,7 @@ def insert_sql(table: Table, arguments: tuple[str, ...], rows: int, fill_only: b
             values.append("?1")
     row = f"({','.join(values)})"
     # Names come from our own tables, never from input.
-    sql = f"INSERT INTO {table.name} ({','.join(names)}) VALUES {','.join([row] * rows)}"  # noqa: S608
+    sql = f"INSERT INTO {table.name} ({','.join(names)}) VALUES {','.join([row] * rows)}"  # noqa: S608  # names of our own tables and columns
     return sql + _on_conflict(table, columns, fill_only) if table.key else sql
 
 

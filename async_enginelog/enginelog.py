@@ -62,6 +62,8 @@ class Statistics(NamedTuple):
     unreadable: int
     # Rows that neither the spool nor the console took.
     dropped: int
+    # Rows of the log, whoever made them, that this one has deleted to keep within ``keep``.
+    pruned: int
     flushes: int
     spool_bytes: int
     database_bytes: int
@@ -75,10 +77,12 @@ def true_path(path: str | os.PathLike[str]) -> Path:
     without links, as the spool is beside the file and not beside a link to it.
 
     Raises:
-        PathError: If it can't be a path.
+        PathError: If it can't be a path, or another account may have put a link there.
 
     """
     try:
+        if why := ownership.planted_link(Path(path)):
+            raise PathError(f"{why}, and any account may put files into its folder; use a folder of your own")
         return Path(path).resolve()
     except (ValueError, OSError, RuntimeError) as error:  # a NUL, or links in a circle
         raise PathError(f"{path!r} can't be a path: {error}; mend it") from error
@@ -334,6 +338,7 @@ class EngineLog:
 
     def _start_writer(self, database: Database | None = None) -> None:
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._upkeep = self._new_upkeep()
         self._writer = Writer(
             database,
             lambda: self._mender.open(self._writer.fault),
@@ -341,7 +346,7 @@ class EngineLog:
             self._header,
             self._console,
             as_stored=self._as_stored,
-            upkeep=self._new_upkeep(),
+            upkeep=self._upkeep,
         )
         self._task = self._loop.create_task(self._run_writer(), name="enginelog-writer")
 
@@ -665,6 +670,7 @@ class EngineLog:
             on_console=console.rows,
             unreadable=writer.unreadable,
             dropped=console.dropped,
+            pruned=self._upkeep.pruned_rows if self._upkeep else 0,
             flushes=writer.flushes,
             spool_bytes=spool.disk_bytes(),
             database_bytes=segments.size_of(database_path),

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from .connection import Connection, check_path, uri
+from .damaged import beside
 from .errors import DatabaseDamaged, NotAnEngineLog, PathError, StorageError
 from .legacy import OldColumn, OldTable
 from .migrations import APPLICATION_ID
-from .salvage import beside
 from .tables import TABLES, WEBSOCKET_CONNECTION, WEBSOCKET_MESSAGE
 
 __all__ = ["OldFile", "OldTables"]
@@ -149,7 +149,7 @@ class OldFile(Connection):
         if number is None:
             raise StorageError(f"{self.path}: {name} has columns called {', '.join(ROW_NUMBERS)}{why}")
         try:
-            await self.fetch(f"SELECT {number} FROM {name} LIMIT 0")  # noqa: S608
+            await self.fetch(f"SELECT {number} FROM {name} LIMIT 0")  # noqa: S608  # ROW_NUMBERS, and a table of our own
         except StorageError as error:
             if "no such column" not in str(error):
                 raise
@@ -157,7 +157,7 @@ class OldFile(Connection):
 
     async def _count(self, name: str) -> int | None:
         try:
-            [(rows,)] = await self.fetch(f"SELECT count(*) FROM {_quoted(name)}")  # noqa: S608
+            [(rows,)] = await self.fetch(f"SELECT count(*) FROM {_quoted(name)}")  # noqa: S608  # quoted
         except StorageError:  # a virtual table, of a module that isn't here
             return None
         return int(rows)
@@ -176,7 +176,7 @@ class OldFile(Connection):
         """
         number = _row_number(old)
         columns = ", ".join(_quoted(column.name) for column in old.columns)
-        sql = f"SELECT {number}, {columns} FROM {old.table.name} WHERE {number} > ? ORDER BY {number} LIMIT ?"  # noqa: S608
+        sql = f"SELECT {number}, {columns} FROM {old.table.name} WHERE {number} > ? ORDER BY {number} LIMIT ?"  # noqa: S608  # names of our own tables; columns are quoted
         rows = await self.fetch(sql, (after, limit))
         if self._at_rest != (self._at_rest and _state_at_rest(self.path)):
             raise StorageError(f"{self.path}: its engine writes to it again; call this again")
@@ -189,7 +189,7 @@ class OldFile(Connection):
             names = [_quoted(old.columns[place].name) for place in old.clocks]
             # What begins otherwise is no time.
             times = [f"min(iif({name} GLOB '[12][0-9][0-9][0-9]-*', {name}, NULL))" for name in names]
-            [found] = await self.fetch(f"SELECT {', '.join(times) or 'min(NULL)'} FROM {old.table.name}")  # noqa: S608
+            [found] = await self.fetch(f"SELECT {', '.join(times) or 'min(NULL)'} FROM {old.table.name}")  # noqa: S608  # names of our own tables; columns are quoted
             first += [time.replace("T", " ") for time in found if time is not None]
         return min(first, default=None)
 
@@ -216,7 +216,7 @@ class OldFile(Connection):
 _NEXT_START_SQL = f"""
 SELECT strftime('%Y-%m-%d %H:%M:%f', BORN, '-{RESTART_SECONDS} seconds') FROM temp.REUSED
 WHERE BORN > ?1 AND BORN_BEFORE >= ?1 ORDER BY BORN LIMIT 1
-"""  # noqa: S608
+"""  # noqa: S608  # a constant
 
 
 def _reused_ids(old: OldTable) -> Iterator[str]:
@@ -235,7 +235,7 @@ def _reused_ids(old: OldTable) -> Iterator[str]:
                 ) WINDOW BEFORE AS (PARTITION BY ID ORDER BY BORN)
             ) WHERE (julianday(BORN) - julianday(BORN_BEFORE)) * 86400 > {RESTART_SECONDS + 0.002}
                 AND (MARK = MARK_BEFORE) IS NOT 1
-            """  # noqa: S608
+            """  # noqa: S608  # names of our own tables and columns; a constant
 
 
 def _row_number(old: OldTable) -> str | None:

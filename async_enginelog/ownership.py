@@ -28,6 +28,7 @@ __all__ = [
     "make_folder",
     "more_open",
     "planted",
+    "planted_link",
     "strange_folder",
     "stranger",
     "without_others",
@@ -38,6 +39,9 @@ ON_WINDOWS = os.name == "nt"
 # What the spool and its files always have, and the database unless the setting says otherwise.
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+
+# Links are followed so often; Linux has the same limit.
+MAX_LINKS = 40
 
 # Closing a descriptor drops the locks that SQLite holds on the same file in this process
 # (https://www.sqlite.org/howtocorrupt.html, section 2.2). So nobody opens a file while it is made.
@@ -203,6 +207,32 @@ def planted(folder: Path, path: Path, *, modes: bool = True) -> str | None:
     # An engine takes others' right to write from its spool. Where they have it nevertheless, the file
     # system keeps no modes: FAT, folders shared with another machine.
     return stranger(path, owners=(found.st_uid,), modes=modes and not found.st_mode & stat.S_IWOTH)
+
+
+def planted_link(path: Path) -> str | None:
+    """
+    Say which link on the way to a file another account may have put there; :obj:`None` if there is none.
+
+    The rule of Linux where ``fs.protected_symlinks`` is set, for any system and for who resolves links
+    himself: in a folder where any account may put files, a link counts only if it belongs to this account,
+    to root, or to the owner of the folder (https://docs.kernel.org/admin-guide/sysctl/fs.html).
+
+    Raises:
+        OSError: If nothing can be known of it.
+
+    """
+    if ON_WINDOWS:
+        return None
+    path = path.absolute()
+    for _ in range(MAX_LINKS):
+        link = next((part for part in (*reversed(path.parents), path) if part.is_symlink()), None)
+        if link is None:
+            break
+        owner = link.lstat().st_uid
+        if is_open_to_all(link.parent) and owner not in {0, os.geteuid(), link.parent.stat().st_uid}:
+            return f"{link} is a link, of {_name_of(owner)}"
+        path = link.parent / link.readlink() / path.relative_to(link)
+    return None
 
 
 def is_open_to_all(folder: Path) -> bool:

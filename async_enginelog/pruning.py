@@ -8,9 +8,10 @@ from datetime import datetime
 
 from . import pruning_sql as sql
 from .database import Database
+from .pruning_preview import foretell
 from .pruning_recordings import LOOK_ROWS, Pause, Recordings, Round, list_of
 from .retention import Fate, Keep, Pruned, Room, limits_of, rows_that_fit
-from .tables import WEBSOCKET_CONNECTION, Table
+from .tables import Table
 
 __all__ = ["INCREMENTAL", "Pruning"]
 
@@ -32,8 +33,9 @@ class Pruning:
         keep: What is kept.
         now: The present time, aware.
         as_stored: Turns an ISO 8601 time in UTC into the text that is stored.
-        pause: Called after each step: then the connection is free for others, and not in a transaction.
-        dry_run: Whether to count only.
+        pause: Called after each step: then the connection is free for others, and not in a transaction
+            (in a dry run, it is in one that reads).
+        dry_run: Whether to only tell what would go. It looks at all of the log in a few large steps.
         patience: After so many thousand rows of a table of which none is old, the rest isn't looked at:
             rows come nearly in the order of their times. :obj:`None` looks at all.
         spooled: Runs that have files in the spool; they stay.
@@ -58,9 +60,10 @@ class Pruning:
     ) -> None:
         self._database = database
         self._keep = keep
-        self._round = Round(database, limits_of(keep, now, as_stored), pause, dry_run)
+        self._round = Round(database, limits_of(keep, now, as_stored), pause)
         self._recordings = Recordings(self._round)
         self._pause = pause
+        self._dry_run = dry_run
         self._patience = patience
         self._spooled = spooled
         # The highest LOG_SEQ that is looked at.
@@ -83,12 +86,26 @@ class Pruning:
             StorageError: If the database can't be used now.
 
         """
+        if self._dry_run:
+            return await self._foretell()
         await self._begin()
         await self._find_horizon()
         await self._recordings.finish()
         await self._walk_all()
         await self._prune_runs()
         await self._give_room_back()
+        return self.pruned
+
+    async def _foretell(self) -> Pruned:
+        # One transaction: all is told of one moment.
+        await self._database.execute("BEGIN")
+        await self._begin()
+        await self._find_horizon()
+        async for share in foretell(self._round, self._end):
+            self.looked_at = int(self.rows * share)
+            await self._pause()
+        self.pruned.runs = len(await self._empty_runs(self.pruned.of_runs))
+        await self._database.execute("ROLLBACK")
         return self.pruned
 
     async def room(self) -> Room:
@@ -119,7 +136,7 @@ class Pruning:
         horizon = 0
         while left > 0 and horizon < self._end:
             count = min(left, LOOK_ROWS)
-            found = await self._database.fetch(sql.NEXT_SEQS, (horizon, count, count - 1))
+            found = await self._database.fetch(sql.NEXT_SEQS, (horizon, count - 1))
             await self._pause()
             if not found:
                 break
@@ -143,7 +160,7 @@ class Pruning:
             [(last,)] = await self._database.fetch(sql.window(table), (after, LOOK_ROWS, self._end))
             if last is None:
                 return
-            span = self._span(table, after, last)
+            span = (after, last, *self._round.limits[:3])
             found = await self._database.fetch(sql.survey(table), span)
             await self._pause()
             await self._take_lone(table, span, [row for row in found if row[0] is None])
@@ -152,25 +169,13 @@ class Pruning:
             without = 0 if found else without + 1
             after = last
 
-    def _span(self, table: Table, after: int, last: int) -> tuple[object, ...]:
-        limits = self._round.limits
-        span = (after, last, limits.before, limits.up_to_seq, limits.settled)
-        return (*span, list_of(self._recordings.gone)) if table is WEBSOCKET_CONNECTION else span
-
     async def _take_lone(
         self, table: Table, span: tuple[object, ...], found: Sequence[tuple[None, int | None, str, int]]
     ) -> None:
         """Delete rows that belong to no recording."""
-        going: Counter[int | None] = Counter()
-        for _, run, fate, rows in found:
-            if Fate(fate) is Fate.GOES:
-                going[run] += rows
-            else:
-                self.pruned.note_stays(Fate(fate), rows)
-        if going and self._round.dry_run:
-            self.pruned.note_rows(table.name, going)
-            self.pruned.lone_rows += going.total()
-        elif going:
+        for _, _, fate, rows in found:
+            self.pruned.note_stays(Fate(fate), rows)
+        if any(Fate(fate) is Fate.GOES for _, _, fate, _ in found):
             self.pruned.lone_rows += await self._round.delete(table, sql.delete_lone(table), span)
             await self._database.commit()
             await self._pause()
@@ -179,17 +184,17 @@ class Pruning:
 
     async def _prune_runs(self) -> None:
         """Delete runs that are old and have no rows any more."""
-        limits, dry_run = self._round.limits, self._round.dry_run
-        found = await self._database.fetch(sql.EMPTY_RUNS, (limits.before, limits.up_to_seq))
-        going = self.pruned.of_runs if dry_run else Counter[int | None]()
-        empty = [run for run, rows in found if rows == going[run] and run not in self._spooled]
+        empty = await self._empty_runs(Counter())
         await self._pause()
-        if dry_run:
-            self.pruned.runs = len(empty)
-            return
         for first in range(0, len(empty), STEP_RUNS):
             await self._delete_runs(empty[first : first + STEP_RUNS])
             await self._pause()
+
+    async def _empty_runs(self, going: Counter[int | None]) -> list[int]:
+        """Return the runs that may go once so many rows of each are gone."""
+        limits = self._round.limits
+        found = await self._database.fetch(sql.EMPTY_RUNS, (limits.before, limits.up_to_seq))
+        return [run for run, rows in found if rows == going[run] and run not in self._spooled]
 
     async def _delete_runs(self, runs: Sequence[int]) -> None:
         gone = [run for (run,) in await self._database.fetch(sql.DELETE_RUNS, (list_of(runs),))]
@@ -202,7 +207,7 @@ class Pruning:
         return int(free)
 
     async def _give_room_back(self) -> None:
-        if self._round.dry_run or not await self.can_give_back():
+        if not await self.can_give_back():
             return
         free, before = await self._free_pages(), 0
         while free and free != before:

@@ -43,7 +43,6 @@ class Round:
     Attributes:
         limits: What is old.
         pause: Called after each step, when others may use the connection: it isn't in a transaction.
-        dry_run: Whether to count only.
         pruned: What went so far.
         watermark: The lowest at the beginning of the round, if there is one.
         living: Runs that hadn't ended then.
@@ -54,7 +53,6 @@ class Round:
     database: Database
     limits: Limits
     pause: Pause
-    dry_run: bool
     pruned: Pruned = field(default_factory=Pruned)
     watermark: int | None = None
     living: frozenset[int] = frozenset()
@@ -78,13 +76,7 @@ class Round:
 
 
 class Recordings:
-    """
-    The recordings of a round.
-
-    Attributes:
-        gone: In a dry run, those that would be gone.
-
-    """
+    """The recordings of a round."""
 
     def __init__(self, shared: Round) -> None:
         self._round = shared
@@ -95,20 +87,13 @@ class Recordings:
         self._group: list[Facts] = []
         # The highest LOG_SEQ before the first of them was looked at.
         self._seen = 0
-        self.gone: list[int] = []
 
     async def finish(self) -> None:
         """Bring to an end what was broken off."""
         for recording, newest_seq in await self._database.fetch(
             "SELECT RECORDING_ID, LOG_SEQ FROM ENGINE_LOG_PRUNING ORDER BY RECORDING_ID"
         ):
-            if self._round.dry_run:
-                self._judged.add(recording)
-                facts = Facts(recording)
-                await self._gather(facts)
-                self._note_gone(facts)
-            else:
-                await self._delete_parts(recording, newest_seq)
+            await self._delete_parts(recording, newest_seq)
 
     # -- judging --------------------------------------------------------------------------------
 
@@ -151,10 +136,7 @@ class Recordings:
     async def delete_group(self) -> None:
         """Delete those that go next: in one transaction all but those that are large."""
         group, self._group = self._group, []
-        if self._round.dry_run:
-            for facts in group:
-                self._note_gone(facts)
-        elif group:
+        if group:
             await self._database.execute("BEGIN IMMEDIATE")
             group = await self._still_going(group)
             large = [facts for facts in group if facts.rows > STEP_ROWS]
@@ -165,10 +147,6 @@ class Recordings:
             await self._pause()
             for facts in large:
                 await self._delete_parts(facts.recording, facts.newest_seq)
-
-    def _note_gone(self, facts: Facts) -> None:
-        self._round.pruned.note_recording(facts)
-        self.gone.append(facts.recording)
 
     async def _still_going(self, group: Sequence[Facts]) -> list[Facts]:
         """Leave out what somebody has said more of since it was judged, or has asked to keep."""
@@ -197,11 +175,21 @@ class Recordings:
         await self._round.delete(RECORDING_CONFIG, sql.delete_part(RECORDING_CONFIG), only_row)
 
     async def _delete_parts(self, recording: int, newest_seq: int) -> None:
-        part = (recording, newest_seq, STEP_ROWS)
+        is_held = False
         for table in sql.OF_RECORDINGS:
-            while await self._round.delete(table, sql.delete_part(table), part):
+            is_more = True
+            while is_more:
+                # In the transaction of what is deleted: a watermark that is set now holds now.
+                await self._database.execute("BEGIN IMMEDIATE")
+                [(watermark,)] = await self._database.fetch(sql.WATERMARK)
+                up_to = newest_seq if watermark is None else min(newest_seq, watermark)
+                is_held = is_held or up_to < newest_seq
+                part = (recording, up_to, STEP_ROWS)
+                is_more = await self._round.delete(table, sql.delete_part(table), part) > 0
                 await self._database.commit()
                 await self._pause()
+        if is_held:
+            return  # it stays noted, for the round in which the watermark has moved
         await self._database.execute("DELETE FROM ENGINE_LOG_PRUNING WHERE RECORDING_ID = ?", (recording,))
         await self._database.commit()
         self._round.pruned.recordings += 1

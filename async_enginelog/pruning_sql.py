@@ -19,6 +19,8 @@ __all__ = [
     "DELETE_REPLAYED",
     "DELETE_RUNS",
     "EMPTY_RUNS",
+    "FATES",
+    "GONE",
     "HAS_ENDED",
     "IMPORTING",
     "LIVING",
@@ -27,10 +29,15 @@ __all__ = [
     "NEXT_SEQS",
     "OF_RECORDINGS",
     "RECORDING",
+    "RECORDINGS_OF_FATES",
+    "ROWS_OF_FATES",
+    "SCRATCH",
     "WATERMARK",
     "delete_lone",
     "delete_part",
     "delete_recordings",
+    "lone_fates",
+    "parts",
     "survey",
     "window",
 ]
@@ -71,7 +78,7 @@ def time_of(table: Table) -> str:
 
 # -- rows that belong to no recording ---------------------------------------------------------------
 # ?1 and ?2 are a window of LOG_SEQ, the first not within; ?3 to ?5 are of the limits: before, up_to_seq,
-# settled. ?6, of connections only: a list of recordings that are as good as gone.
+# settled.
 
 
 @cache
@@ -88,8 +95,7 @@ def survey(table: Table) -> str:
     """Return the query for what is old in a window: recording, run, whether it goes, how many rows."""
     recording = "RECORDING_ID" if table in OF_RECORDINGS else "NULL"
     return (
-        f"SELECT {recording}, ENGINE_RUN_ID, CASE WHEN {_needed(table)} THEN 'needed' "
-        f"WHEN LOG_SEQ > ({WATERMARK}) THEN 'unread' ELSE 'goes' END, count(*) "
+        f"SELECT {recording}, ENGINE_RUN_ID, {_fate(table, _needed(table))}, count(*) "
         f"FROM {table.name} WHERE {_old(table)} GROUP BY 1, 2, 3"
     )
 
@@ -97,10 +103,9 @@ def survey(table: Table) -> str:
 @cache
 def delete_lone(table: Table) -> str:
     """Return the statement that deletes what goes in a window; it returns the run of each row."""
-    alone = " AND RECORDING_ID IS NULL" if table in OF_RECORDINGS else ""
     return (
-        f"DELETE FROM {table.name} WHERE {_old(table)}{alone} AND NOT {_needed(table)} "
-        f"AND NOT coalesce(LOG_SEQ > ({WATERMARK}), 0) RETURNING ENGINE_RUN_ID"
+        f"DELETE FROM {table.name} WHERE {_lone_and_old(table)} "
+        f"AND {_fate(table, _needed(table))} = 'goes' RETURNING ENGINE_RUN_ID"
     )
 
 
@@ -108,7 +113,19 @@ def _old(table: Table) -> str:
     return f"LOG_SEQ > ?1 AND LOG_SEQ <= ?2 AND ({time_of(table)} < ?3 OR LOG_SEQ <= ?4)"
 
 
-def _needed(table: Table) -> str:
+def _lone_and_old(table: Table) -> str:
+    return _old(table) + (" AND RECORDING_ID IS NULL" if table in OF_RECORDINGS else "")
+
+
+def _fate(table: Table, needed: str) -> str:
+    return (
+        f"CASE WHEN {needed} THEN 'needed' "
+        f"WHEN {table.name}.LOG_SEQ > ({WATERMARK}) THEN 'unread' ELSE 'goes' END"
+    )
+
+
+def _needed(table: Table, staying: str = "1") -> str:
+    """Return the expression for what stays whatever its age; ``staying`` tells which recordings do."""
     run = f"coalesce({table.name}.ENGINE_RUN_ID, 0)"
     # ?5 is asked for by each, so that all have the same parameters.
     growing = f"{time_of(table)} >= ?5"
@@ -120,8 +137,7 @@ def _needed(table: Table) -> str:
     if table is WEBSOCKET_CONNECTION:
         needed += (
             f" OR EXISTS (SELECT 1 FROM {RECORDING_CONFIG.name} AS RECORDING "
-            f"WHERE RECORDING.WEBSOCKET_CONNECTION_ID = {table.name}.WEBSOCKET_CONNECTION_ID "
-            "AND RECORDING.RECORDING_ID NOT IN (SELECT value FROM json_each(?6)))"
+            f"WHERE RECORDING.WEBSOCKET_CONNECTION_ID = {table.name}.WEBSOCKET_CONNECTION_ID AND {staying})"
         )
     return f"({needed})"
 
@@ -170,14 +186,10 @@ def delete_part(table: Table) -> str:
 
 # -- all tables -------------------------------------------------------------------------------------
 
-# The LOG_SEQ of the row that is number ?3 + 1 behind LOG_SEQ ?1, of the ?2 next of each table.
+# The LOG_SEQ of the row that is number ?2 + 1 behind LOG_SEQ ?1: SQLite merges the indexes, and stops there.
 NEXT_SEQS = (
-    "SELECT LOG_SEQ FROM ("
-    + " UNION ALL ".join(
-        f"SELECT * FROM (SELECT LOG_SEQ FROM {table.name} WHERE LOG_SEQ > ?1 ORDER BY LOG_SEQ LIMIT ?2)"
-        for table in TABLES.values()
-    )
-    + ") ORDER BY LOG_SEQ LIMIT 1 OFFSET ?3"
+    " UNION ALL ".join(f"SELECT LOG_SEQ FROM {table.name} WHERE LOG_SEQ > ?1" for table in TABLES.values())
+    + " ORDER BY LOG_SEQ LIMIT 1 OFFSET ?2"
 )
 
 # Runs that may go once they have no rows, and how many they have: old by ?1 (before) or ?2 (up_to_seq), and
@@ -201,3 +213,82 @@ DELETE FROM ENGINE_LOG_RUN WHERE ENGINE_RUN_ID IN (SELECT value FROM json_each(?
 RETURNING ENGINE_RUN_ID
 """
 DELETE_REPLAYED = "DELETE FROM ENGINE_LOG_REPLAYED WHERE ENGINE_RUN_ID IN (SELECT value FROM json_each(?1))"
+
+
+# -- foretelling ------------------------------------------------------------------------------------
+# A dry run reads whole tables. What it notes is its connection's own, and gone with its transaction.
+
+SCRATCH = (
+    # What the rows of a recording in one table say that are of one run. BROKEN_OFF are those of a
+    # recording that an earlier round has begun to delete; what was logged for it since is judged anew.
+    "CREATE TEMP TABLE PRUNING_PART (RECORDING_ID, BROKEN_OFF, TABLE_NAME, ENGINE_RUN_ID, ROWS_THERE, "
+    "NEWEST, NEWEST_SEQ, HAS_ENDED)",
+    "CREATE TEMP TABLE PRUNING_FATE (RECORDING_ID, BROKEN_OFF, FATE, "
+    "PRIMARY KEY (RECORDING_ID, BROKEN_OFF)) WITHOUT ROWID",
+    # Rows of RECORDING_CONFIG that would be gone when connections are judged.
+    "CREATE TEMP TABLE PRUNING_GONE (CONFIG_ROW INTEGER PRIMARY KEY)",
+)
+
+
+def _broken_off(table: Table) -> str:
+    up_to = f"min(NOTED.LOG_SEQ, coalesce(({WATERMARK}), NOTED.LOG_SEQ))"
+    return (
+        f"coalesce({table.name}.LOG_SEQ <= (SELECT {up_to} FROM ENGINE_LOG_PRUNING AS NOTED "
+        f"WHERE NOTED.RECORDING_ID = {table.name}.RECORDING_ID), 0)"
+    )
+
+
+@cache
+def parts(table: Table) -> str:
+    """Return the statement that notes what the rows of all recordings in a table say."""
+    ended = "0"
+    if table is RECORDING_CONFIG:
+        ended = "max(coalesce(DT_RECORDING_END, DT_RECORDING_DATA_PURGED) IS NOT NULL)"
+    # Not by the index of recordings: to look up each row of a large table takes longer than to read it.
+    return (
+        f"INSERT INTO PRUNING_PART SELECT RECORDING_ID, {_broken_off(table)}, '{table.name}', "
+        f"ENGINE_RUN_ID, count(*), max({time_of(table)}), coalesce(max(LOG_SEQ), 0), {ended} "
+        f"FROM {table.name} NOT INDEXED WHERE RECORDING_ID IS NOT NULL GROUP BY 1, 2, 4"
+    )
+
+
+# What becomes of each recording, as Facts.fate() has it. ?1 to ?4 are the limits.
+FATES = f"""
+INSERT INTO PRUNING_FATE SELECT RECORDING_ID, BROKEN_OFF, CASE
+    WHEN BROKEN_OFF THEN 'goes'
+    WHEN max(NEWEST) >= ?1 AND max(NEWEST_SEQ) > ?2 THEN 'young'
+    WHEN max(ENGINE_RUN_ID IN ({IMPORTING})) THEN 'needed'
+    WHEN max(ENGINE_RUN_ID IN ({LIVING})) AND max(NEWEST) >= iif(max(HAS_ENDED), ?3, ?4) THEN 'needed'
+    WHEN max(NEWEST_SEQ) > ({WATERMARK}) THEN 'unread'
+    ELSE 'goes' END
+FROM PRUNING_PART GROUP BY RECORDING_ID, BROKEN_OFF
+"""
+
+ROWS_OF_FATES = """
+SELECT TABLE_NAME, ENGINE_RUN_ID, FATE, sum(ROWS_THERE)
+FROM PRUNING_PART JOIN PRUNING_FATE USING (RECORDING_ID, BROKEN_OFF) GROUP BY 1, 2, 3
+"""
+# Whoever brings a broken one to an end counts it, even if none of its rows is left.
+RECORDINGS_OF_FATES = f"""
+SELECT FATE, count(*) FROM PRUNING_FATE WHERE NOT BROKEN_OFF GROUP BY 1
+UNION ALL SELECT 'goes', count(*) FROM ENGINE_LOG_PRUNING WHERE LOG_SEQ <= coalesce(({WATERMARK}), LOG_SEQ)
+"""
+
+# The same parameters as those of lone_fates().
+GONE = f"""
+INSERT INTO PRUNING_GONE
+SELECT {RECORDING_CONFIG.name}.rowid FROM {RECORDING_CONFIG.name} JOIN PRUNING_FATE USING (RECORDING_ID)
+WHERE BROKEN_OFF = {_broken_off(RECORDING_CONFIG)} AND FATE = 'goes'
+UNION ALL SELECT rowid FROM {RECORDING_CONFIG.name}
+WHERE {_lone_and_old(RECORDING_CONFIG)} AND {_fate(RECORDING_CONFIG, _needed(RECORDING_CONFIG))} = 'goes'
+"""
+
+
+@cache
+def lone_fates(table: Table) -> str:
+    """Return the query for what is old in a window and belongs to no recording: run, fate, how many rows."""
+    needed = _needed(table, "RECORDING.rowid NOT IN (SELECT CONFIG_ROW FROM PRUNING_GONE)")
+    return (
+        f"SELECT ENGINE_RUN_ID, {_fate(table, needed)}, count(*) "
+        f"FROM {table.name} WHERE {_lone_and_old(table)} GROUP BY 1, 2"
+    )

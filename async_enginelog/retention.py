@@ -260,12 +260,6 @@ class Pruned:
         self.tables[table] += runs.total()
         self.of_runs.update(runs)
 
-    def note_recording(self, facts: Facts) -> None:
-        """Count a recording that went whole."""
-        self.tables.update(facts.tables)
-        self.of_runs.update(facts.runs)
-        self.recordings += 1
-
     def note_stays(self, fate: Fate, rows: int, recordings: int = 0) -> None:
         """Count rows that stay, and why."""
         if fate is Fate.NEEDED:

@@ -54,6 +54,11 @@ MAX_RUN = 2**63 // IDS_PER_RUN - 1
 # Segments made ahead of need. One would do, but for a disk that is slow for a moment.
 SPARES = 2
 
+# Segments that are kept though all in them is committed, as long as there is room: should the WAL with the
+# commits be damaged, they are committed again. One commonly holds twice what SQLite commits between two
+# checkpoints.
+KEPT = 1
+
 # How soon a segment that couldn't be made is tried again, in seconds.
 RETRY_DELAY = 1.0
 
@@ -160,7 +165,7 @@ class Spool:
     """
     Take rows in at one end and give them to the writer at the other.
 
-    Guarantees: rows come out in the order they went in, each until :meth:`release` says
+    Guarantees: rows come out in the order they went in, each at least until :meth:`release` says
     that it is committed; :meth:`append` never waits for a disk. Any thread may append;
     all else belongs to the event loop.
 
@@ -398,10 +403,11 @@ class Spool:
         return await hand_over(asyncio.wrap_future(self._background.submit(job)))
 
     def release(self, position: Position) -> None:
-        """Give back the room of all before ``position``: it is committed."""
+        """Give back the room of what is before ``position``, but for the newest segment: it is committed."""
         with self._lock:
-            drained = range(self._oldest, position.segment)
-            self._oldest = max(self._oldest, position.segment)
+            first = position.segment - (0 if self._at_limit() else KEPT)
+            drained = range(self._oldest, first)
+            self._oldest = max(self._oldest, first)
             self._prepare_spare()
         for number in drained:
             self._background.submit(partial(self._remove, number))

@@ -14,7 +14,7 @@ from .database import Database
 from .leftovers import runs_in
 from .pruning import Pruning
 from .pruning_sql import NEWEST
-from .retention import Keep, Pruned
+from .retention import Keep, Pruned, Room
 from .watermarks import Watermark, read_watermarks
 
 __all__ = ["Clock", "Upkeep"]
@@ -27,6 +27,9 @@ PATIENCE = 5
 # many seconds.
 SHARE = 9.0
 SHORTEST = 0.005
+
+# A log that has grown to so many times the size that it may have is told of.
+ALARM = 2
 
 # A watermark that keeps rows and hasn't moved for so long is told of, once.
 STALE = timedelta(days=1)
@@ -65,6 +68,9 @@ class Upkeep:
         off_loop: Runs what may wait for a disk.
         console: Where is told what keeps rows too long.
 
+    Attributes:
+        pruned_rows: How many rows went so far, in all rounds, those included that were broken off.
+
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class Upkeep:
         self._clock = Clock(datetime.now(UTC), time.monotonic())
         # When the next round is due, in the time of the loop.
         self._due = 0.0
+        self.pruned_rows = 0
         self._told_of: set[Watermark] = set()
 
     @property
@@ -99,9 +106,12 @@ class Upkeep:
         loop = asyncio.get_running_loop()
         self._due = loop.time() + ROUND
         began = loop.time()
+        earlier = self.pruned_rows
 
         async def pause() -> None:
             nonlocal began
+            # Here all that was deleted is committed.
+            self.pruned_rows = earlier + pruning.pruned.rows
             await give_way(max(SHORTEST, SHARE * (loop.time() - began)))
             began = loop.time()
 
@@ -117,8 +127,23 @@ class Upkeep:
         )
         pruned = await pruning.run()
         await self._tell_of_watermarks(database)
+        self._tell_of_size(database.path, await pruning.room())
         self._due = loop.time() + ROUND
         return pruned
+
+    def _tell_of_size(self, path: Path, room: Room) -> None:
+        """Tell of a log that takes far more room than it may, and when that is over."""
+        most = self._keep.file_bytes
+        if most is None:
+            return
+        if room.used_bytes > ALARM * most:
+            self._console.warn(
+                "file_bytes",
+                f"{path} has {room.used_bytes:,} bytes in use, keep allows {most:,}: recordings that go "
+                "on, rows of the last minute and what a watermark keeps stay; see enginelog prune --dry-run",
+            )
+        elif room.used_bytes <= most:
+            self._console.works_again("file_bytes", f"{path} is back to {room.used_bytes:,} bytes")
 
     async def _tell_of_watermarks(self, database: Database) -> None:
         [(newest,)] = await database.fetch(NEWEST)

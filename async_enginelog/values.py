@@ -43,7 +43,7 @@ MASKED_HEADERS = frozenset(
         *("sec-websocket-key", "sec-websocket-protocol", "set-cookie", "token"),
         *("x-access-token", "x-api-key", "x-auth", "x-auth-key", "x-auth-token", "x-authorization"),
         *("x-client-secret", "x-csrf-token", "x-id-token", "x-jwt", "x-password", "x-refresh-token"),
-        *("x-secret", "x-session-token", "x-xsrf-token"),
+        *("x-secret", "x-session", "x-session-id", "x-session-token", "x-xsrf-token"),
         *("cf-access-jwt-assertion", "x-amz-security-token", "x-amzn-oidc-accesstoken", "x-amzn-oidc-data"),
         *("x-auth-request-access-token", "x-forwarded-access-token", "x-forwarded-client-cert"),
         *("x-goog-iap-jwt-assertion", "x-ms-client-principal", "x-ms-token-aad-access-token"),

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import psutil
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 logger = logging.getLogger("engine")
@@ -168,6 +169,7 @@ def guarded(connection: type[ServerConnection], guard: Guard) -> type[ServerConn
     class GuardedConnection(connection):  # type: ignore[valid-type, misc]
         def connection_made(self, transport: Any) -> None:
             self.rate = Rate(guard.limits.messages_per_second)
+            self.told = False
             super().connection_made(transport)
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -175,7 +177,17 @@ def guarded(connection: type[ServerConnection], guard: Guard) -> type[ServerConn
             super().connection_lost(exc)
 
         async def recv(self, decode: bool | None = None) -> Any:
-            data = await super().recv(decode)
+            try:
+                data = await super().recv(decode)
+            except ConnectionClosed as closed:
+                if (
+                    closed.sent is not None
+                    and not self.told
+                    and closed.sent.code == CloseCode.MESSAGE_TOO_BIG
+                ):
+                    self.told = True
+                    guard.tell(f"{address_of(self)} is cut off (1009): a message is too large")
+                raise
             if self.rate.allows():
                 return data
             guard.tell(f"{address_of(self)} is cut off (1008): {too_fast(guard)}")
@@ -238,6 +250,8 @@ class GuardMiddleware:
 
         async def limited() -> Any:
             event = await receive()
+            if event["type"] == "websocket.disconnect" and event.get("code") == CloseCode.MESSAGE_TOO_BIG:
+                self.guard.tell(f"{address} is cut off (1009): a message is too large")
             if event["type"] != "websocket.receive" or rate.allows():
                 return event
             why = too_fast(self.guard)

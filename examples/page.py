@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,14 @@ class Page:
 
     async def show_rows(self, websocket: ServerConnection) -> None:
         """
-        Send rows as they are committed, until the browser is gone. Cancelling is safe.
+        Send rows as they are committed, until the browser is gone, to this machine only. Cancelling is safe.
 
         Each message has ``rows`` that are new or changed; ``skipped``, how many changes a browser
         that is slow doesn't get; and ``problem``, why none can be read at the moment.
 
         """
-        if _is_foreign(websocket):
-            await websocket.close(CloseCode.POLICY_VIOLATION, "rows are for this server's own page")
+        if why := _refusal(websocket):
+            await websocket.close(CloseCode.POLICY_VIOLATION, why)
             return
         with suppress(ConnectionClosed):
             async with self._recent.watched() as recent:
@@ -116,12 +117,17 @@ async def _send_rows(websocket: ServerConnection, recent: _RecentRows) -> None:
         await asyncio.sleep(POLL)
 
 
-def _is_foreign(websocket: ServerConnection) -> bool:
-    """Tell whether a page of another site asks: browsers let any page open a websocket to anywhere."""
+def _refusal(websocket: ServerConnection) -> str | None:
+    """Say why a client doesn't get the log, which knows all of the others; :obj:`None` if it does."""
+    if not ip_address(websocket.remote_address[0]).is_loopback:
+        return "rows are shown on the machine of the engine only"
     assert websocket.request is not None  # noqa: S101  # there is one when a connection is open
     headers = websocket.request.headers
     origin = headers.get("Origin")
-    return origin is not None and origin.partition("://")[2] != headers.get("Host")
+    # Browsers let any page open a websocket to anywhere.
+    if origin is not None and origin.partition("://")[2] != headers.get("Host"):
+        return "rows are for this server's own page"
+    return None
 
 
 class _RecentRows:

@@ -19,11 +19,13 @@ import argparse
 import asyncio
 import json
 import sys
+from contextlib import suppress
 
 from common import MAX_MESSAGE_BYTES, guard_of, loudness, options_of, reason_of, stop_on_signals
 from guard import Guard, address_of, guarded
 from page import Page
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from async_enginelog import EngineLog, EngineLogError, Heartbeat, Recorder, server_connection
@@ -73,9 +75,10 @@ class Engine:
 
 async def echo(websocket: ServerConnection) -> None:
     """Greet, and send back what comes: clients try with this whether they get through."""
-    await websocket.send("echo of async_enginelog's example engine: send me something")
-    async for message in websocket:
-        await websocket.send(message)
+    with suppress(ConnectionClosed):  # also if the guard closes it
+        await websocket.send("echo of async_enginelog's example engine: send me something")
+        async for message in websocket:
+            await websocket.send(message)
 
 
 async def run(options: argparse.Namespace) -> None:

@@ -135,6 +135,60 @@ def test_what_should_be_kept_is_kept(
         assert prune(path, keep).rows == 0
 
 
+unlikely_rows = st.lists(
+    st.builds(
+        PlantedRow,
+        table=st.sampled_from([CONFIG, CONNECTION, STEPS, FRAMES]),
+        run=st.sampled_from([10, 12, 13]),
+        age=st.sampled_from([40 * DAY, 2 * DAY, timedelta(minutes=5)]),
+        recording=st.none() | st.integers(1, 3),
+        connection=st.sampled_from([101, 102, None]),
+        ended=st.booleans(),
+    ),
+    min_size=10,
+    max_size=25,
+)
+
+
+@settings(max_examples=80)
+@given(
+    unlikely_rows,
+    keeps,
+    st.lists(st.integers(0, 25), max_size=1),
+    st.dictionaries(st.integers(1, 4), st.integers(1, 25), max_size=2),
+    st.integers(0, 3),
+)
+def test_a_dry_run_foretells_it(
+    rows: list[PlantedRow], keep: Keep, watermarks: list[int], noted: dict[int, int], more_rows: int
+) -> None:
+    """Also of a log as none should be: broken off, without times or runs, with counts that are wrong."""
+    keyed: dict[tuple[str, int | None], PlantedRow] = {}
+    for place, row in enumerate(rows):
+        if row.table != CONNECTION and row.table != CONFIG:
+            row = row._replace(connection=None)
+        thing = {CONNECTION: row.connection, CONFIG: row.recording}.get(row.table)
+        keyed[row.table, -place if thing is None else thing] = row
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "log.db"
+        plant(
+            path, list(keyed.values()), runs={10: "closed", 12: None, 13: "importing"}, watermarks=watermarks
+        )
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executemany("INSERT INTO ENGINE_LOG_PRUNING VALUES (?, ?)", noted.items())
+            connection.execute(
+                f"UPDATE {STEPS} SET DT_STEP_CALLED = NULL, DT_ADDED = NULL WHERE LOG_SEQ % 3 = 0"
+            )
+            connection.execute(f"UPDATE {FRAMES} SET ENGINE_RUN_ID = NULL WHERE LOG_SEQ % 5 = 0")
+            connection.execute("UPDATE ENGINE_LOG_RUN SET ROWS_STORED = ROWS_STORED + ?", (more_rows,))
+            connection.commit()
+        before = rows_in(path)
+
+        foretold = prune(path, keep, dry_run=True)
+        assert rows_in(path) == before
+        assert prune(path, keep) == foretold
+        assert len(rows_in(path)) == len(before) - foretold.rows
+
+
 # -- what a step leaves behind ------------------------------------------------------------------------
 
 
@@ -268,6 +322,42 @@ class TestMeanwhile:
             for file in path.parent.glob(f"{path.name}*"):
                 file.unlink()
         assert steps > 3
+
+    def test_a_watermark_that_is_set_within_a_recording(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a large recording that is being deleted, too; it goes on once the watermark has moved."""
+        monkeypatch.setattr(pruning_recordings, "STEP_ROWS", 2)
+
+        def unread_rows(path: Path) -> set[object]:
+            both = f"SELECT LOG_SEQ FROM {FRAMES} UNION SELECT LOG_SEQ FROM {STEPS}"
+            return set(execute(path, f"SELECT * FROM ({both}) WHERE LOG_SEQ > 8"))
+
+        seen = set()
+        for steps in range(1, 40):
+            plant(path, recording(1, 40 * DAY, rows=20))
+            mark = f"INSERT INTO ENGINE_LOG_WATERMARK VALUES ('reader', 8, '{NOW:%F %T}')"
+            unread: list[set[object]] = []
+
+            def set_mark(unread: list[set[object]] = unread, mark: str = mark) -> None:
+                unread.append(unread_rows(path))
+                execute(path, mark)
+
+            asyncio.run(_prune(path, Keep(age=MONTH), False, None, Stop(steps, set_mark)))
+            if not unread:
+                break
+            assert [unread_rows(path)] == unread
+            noted = bool(execute(path, "SELECT 1 FROM ENGINE_LOG_PRUNING"))
+            # Whoever prunes next, whatever he wants to keep: it is half gone, and the rest goes when it may.
+            assert prune(path, Keep(age=MONTH)).rows == 0
+            execute(path, "DELETE FROM ENGINE_LOG_WATERMARK")
+            if noted:
+                assert prune(path, Keep(age=MONTH)).recordings == 1
+                assert rows_in(path) == []
+            seen.add(noted)
+            for file in path.parent.glob(f"{path.name}*"):
+                file.unlink()
+        assert seen == {True, False}
 
     def test_a_reader_sees_one_state(self, path: Path) -> None:
         """Who reads in a transaction sees all rows as long as that lasts, and then those that are left."""

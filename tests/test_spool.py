@@ -143,26 +143,27 @@ class TestAppendAndRead:
         spool.close("closed", committed=spool.end, timeout=5)
 
     async def test_release_gives_room_back(self, build: Callable[..., Spool], tmp_path: Path) -> None:
-        """Segments before the position are removed, the others stay."""
+        """Segments before the position are removed, but for the newest of them; the others stay."""
         spool = build()
-        for _ in range(3):
+        for _ in range(4):
             wait_for(lambda: len(spool._spares) >= 1)
             for _ in range(SEGMENT // len(LINE)):
                 spool.append(LINE)
         before = spool.disk_bytes()
         assert spool.start == Position(1, 0)
-        spool.release(Position(3, 200))
+        spool.release(Position(4, 200))
 
         wait_for(lambda: not segment_path(tmp_path, 5, 2).exists())
         assert not segment_path(tmp_path, 5, 1).exists()
         assert segment_path(tmp_path, 5, 3).exists()
+        assert segment_path(tmp_path, 5, 4).exists()
         assert spool.start == Position(3, 0)
         assert spool.disk_bytes() <= before
         spool.close("closed", committed=spool.end, timeout=5)
         assert list(tmp_path.iterdir()) == []
 
     def test_limit(self, build: Callable[..., Spool]) -> None:
-        """At its limit the spool refuses rows, and says why; released, it takes them again."""
+        """At its limit the spool refuses rows, and says why; released, all of it, it takes them again."""
         spool = build(limit_bytes=2 * SEGMENT)
         wait_for(lambda: len(spool._spares) == 1)
         with pytest.raises(SpoolUnusable, match=r"is at its limit of 262,144 bytes"):
@@ -170,6 +171,7 @@ class TestAppendAndRead:
                 spool.append(LINE)
         assert spool.disk_bytes() == 2 * SEGMENT
         spool.release(Position(2, 0))
+        assert spool.start == Position(2, 0)
         wait_for(lambda: len(spool._spares) == 1)
         spool.append(LINE)
         spool.close("closed", committed=spool.end, timeout=5)

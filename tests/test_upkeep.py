@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from async_enginelog import EngineLog, pruning_recordings, upkeep, watermarks, writer
+from async_enginelog import EngineLog, pruning_recordings, retention, upkeep, watermarks, writer
 from async_enginelog.database import Database
 from async_enginelog.errors import StorageError
 from async_enginelog.retention import Keep
@@ -56,7 +56,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_what_is_old_goes(path: Path, query: Query) -> None:
     """An engine with a limit prunes when it opens its log; its own rows are young, and stay."""
-    old_log(path)
+    rows = old_log(path)
     async with EngineLog(path, keep=MONTH) as log:
         await log.log_steps(step_name="new")
         await until(lambda: query(f"SELECT count(*) FROM {FRAMES}") == [(0,)])
@@ -64,6 +64,7 @@ async def test_what_is_old_goes(path: Path, query: Query) -> None:
 
         assert query(ROWS) == [(1,)]
         await until(lambda: query("SELECT ENGINE_RUN_ID FROM ENGINE_LOG_RUN") == [(log.run_id,)])
+        assert log.statistics().pruned == rows
 
 
 async def test_all_is_kept_by_default(path: Path, query: Query) -> None:
@@ -72,6 +73,7 @@ async def test_all_is_kept_by_default(path: Path, query: Query) -> None:
     async with EngineLog(path) as log:
         await log.log_steps(step_name="new")
     assert len(rows_in(path)) == rows + 1
+    assert log.statistics().pruned == 0
 
 
 async def test_again_and_again(path: Path, query: Query, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +86,7 @@ async def test_again_and_again(path: Path, query: Query, monkeypatch: pytest.Mon
                 await log.log_steps(step_id=day * 20 + number, dt_step_called=moment)
             await log.flush()
             await until(lambda: query(ROWS) == [(10,)])
+        await until(lambda: log.statistics().pruned == 90)
         steps = query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS ORDER BY LOG_SEQ")
         assert steps == [(number,) for number in range(90, 100)]
 
@@ -137,7 +140,9 @@ async def test_closing_breaks_it_off(path: Path, query: Query, monkeypatch: pyte
     assert time.monotonic() - began < 10
     assert query("SELECT HOW_ENDED FROM ENGINE_LOG_RUN WHERE ENGINE_RUN_ID <> 10") == [("closed",)]
     assert query(ROWS) == [(1,)]
-    assert query(f"SELECT count(*) > 0 FROM {CONFIG}") == [(1,)]
+    left = query(f"SELECT count(*) FROM {CONFIG}")[0][0]
+    assert left > 0
+    assert log.statistics().pruned == 2000 - left
 
 
 async def test_a_fault_in_it(
@@ -205,6 +210,21 @@ async def test_a_watermark_that_stands_still(
         "nothing above LOG_SEQ 3 is pruned, as the watermark shipper hasn't moved since 2026-01-01 12:00:00; "
         "see `enginelog watermark`"
     ) in caplog.text
+
+
+async def test_more_than_it_may_have(
+    path: Path, query: Query, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An engine that logs far more in a minute than is to be kept says so, and when that is over."""
+    monkeypatch.setattr(upkeep, "ROUND", 0.05)
+    async with EngineLog(path, keep=Keep(file_bytes=2**20)) as log:
+        for number in range(20_000):
+            await log.log_steps(step_id=number, step_name="x" * 100)
+        await until(lambda: "keep allows 1,048,576: recordings that go on, rows of the last" in caplog.text)
+        assert query(ROWS) == [(20_000,)]
+        monkeypatch.setattr(retention, "SETTLED", timedelta())
+        await until(lambda: f"{path} is back to" in caplog.text)
+        assert log.statistics().pruned > 10_000
 
 
 async def test_log_seq_goes_on(path: Path, query: Query) -> None:

@@ -13,11 +13,11 @@ from typing import Self
 
 from .. import reading
 from ..connection import check_path, uri
+from ..damaged import beside
 from ..database import Database
 from ..errors import NotAnEngineLog, StorageError
 from ..migrations import migrations
 from ..reading import RunRow
-from ..salvage import beside
 from ..segments import segments_of, size_of, spool_folder
 from ..tables import FUNCTION_ERROR, FUNCTIONS, STEPS
 from ..unfinished import count_left_open
@@ -39,7 +39,7 @@ DIED = 100
 _COMMITS = f"""
 SELECT ENGINE_RUN_ID, DT_ADDED, lag(DT_ADDED) OVER (PARTITION BY ENGINE_RUN_ID ORDER BY LOG_SEQ) AS BEFORE
 FROM (SELECT ENGINE_RUN_ID, DT_ADDED, LOG_SEQ FROM {{}} ORDER BY LOG_SEQ DESC LIMIT {ROWS})
-"""  # noqa: S608
+"""  # noqa: S608  # a number; {} takes names of our own tables
 
 
 async def look_inside(path: Path, holders: Holders, now: datetime) -> Log:

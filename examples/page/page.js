@@ -92,9 +92,9 @@ byId("pause").addEventListener("click", ({ currentTarget }) => {
   table.pause(paused);
 });
 
-function showConnection(connected) {
+function showConnection(connected, why) {
   byId("live").dataset.connected = connected;
-  byId("live").textContent = connected ? "live" : "no server; trying again";
+  byId("live").textContent = connected ? "live" : why;
 }
 
 followRows((news) => {

@@ -19,6 +19,9 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+/** What a server closes with that doesn't show its rows here, however often it is asked. */
+const REFUSED = 1008;
+
 /** Follow the rows of the log: each message is given to `onnews`, each change of the connection to `onstate`. */
 export function followRows(onnews, onstate) {
   const url = new URL("/ws/rows", location.href);
@@ -26,8 +29,9 @@ export function followRows(onnews, onstate) {
   const socket = new WebSocket(url);
   socket.onopen = () => onstate(true);
   socket.onmessage = ({ data }) => onnews(JSON.parse(data));
-  socket.onclose = () => {
-    onstate(false);
+  socket.onclose = ({ code, reason }) => {
+    if (code === REFUSED) return onstate(false, reason);
+    onstate(false, "no server; trying again");
     setTimeout(() => followRows(onnews, onstate), TRY_AGAIN);
   };
 }

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -13,12 +14,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from page import Page
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.typing import Origin
 
 from async_enginelog import EngineLog, server_connection
 
@@ -29,6 +32,17 @@ FILES = sorted(file.name for file in FOLDER.iterdir())
 RECORDING = 202508290514312002
 PATIENCE = 20.0
 
+# By which other machines would reach this one.
+OWN_ADDRESS = next(
+    (
+        address.address
+        for found in psutil.net_if_addrs().values()
+        for address in found
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    ),
+    "",
+)
+
 
 class Served(NamedTuple):
     """A page, on a port of this computer."""
@@ -37,7 +51,11 @@ class Served(NamedTuple):
 
     def watch(self, **options: Any) -> connect:
         """Open the websocket that the page opens."""
-        return connect(f"ws://127.0.0.1:{self.port}/ws/rows", proxy=None, max_size=None, **options)
+        return connect(self.rows("127.0.0.1"), proxy=None, max_size=None, **options)
+
+    def rows(self, host: str) -> str:
+        """Return the address of that websocket."""
+        return f"ws://{host}:{self.port}/ws/rows"
 
     async def get(self, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
         """Ask for just this path, which no client has tidied up; return status, headers and body."""
@@ -55,7 +73,7 @@ class Served(NamedTuple):
 
 
 @asynccontextmanager
-async def serve_page(path: Path, **options: Any) -> AsyncIterator[Served]:
+async def serve_page(path: Path, host: str = "127.0.0.1", **options: Any) -> AsyncIterator[Served]:
     """Serve the page of the database at ``path``."""
     page = Page(path)
 
@@ -64,7 +82,7 @@ async def serve_page(path: Path, **options: Any) -> AsyncIterator[Served]:
 
     async with serve(
         page.show_rows,
-        "127.0.0.1",
+        host,
         0,
         process_request=process_request,
         close_timeout=1,
@@ -266,6 +284,15 @@ class TestRows:
                 await websocket.recv()
         async with served.watch(origin=f"http://127.0.0.1:{served.port}") as websocket:
             assert "rows" in await news_of(websocket)
+
+    @pytest.mark.skipif(not OWN_ADDRESS, reason="this machine has no address but that of itself")
+    async def test_other_machines_get_nothing(self, path: Path) -> None:
+        """A log tells of all clients: who comes by the network isn't shown it, with or without an origin."""
+        async with EngineLog(path), serve_page(path, host=OWN_ADDRESS) as served:
+            for origin in (None, Origin(f"http://{OWN_ADDRESS}:{served.port}")):
+                async with connect(served.rows(OWN_ADDRESS), origin=origin, proxy=None) as websocket:
+                    with pytest.raises(ConnectionClosed, match="on the machine of the engine only"):
+                        await websocket.recv()
 
     async def test_database_that_cannot_be_read(self, path: Path) -> None:
         """The page is told why there are no rows; once there are, they come."""
