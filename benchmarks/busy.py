@@ -25,7 +25,7 @@ TITLE = "And when the engine is busy?"
 TURNS = ("0.2", "1", "5")
 NUMPY = "NumPy in two threads"
 SETTINGS = (*TURNS, NUMPY)
-SECONDS = {True: 2.0, False: 5.0}
+SECONDS = {True: 2.0, False: 3.0}
 # So many rows are logged between two turns.
 GROUP = 500
 

@@ -29,7 +29,7 @@ TITLE = "Is the audio late because of it?"
 
 RATES = (2_000, 10_000, 20_000)
 RIVALS = (QUEUE_HANDLER, MANY, EACH, OLD)
-SECONDS = {True: 8, False: 60}
+SECONDS = {True: 8, False: 30}
 FRAMES_A_SECOND = 200
 # A fixed piece of work for each frame, one to two milliseconds: not a fixed time, which would hide what takes
 # the GIL away.

@@ -54,8 +54,8 @@ LATE_MS = 100.0
 # What share of frames may be late.
 ENOUGH = 0.01
 # Players that join at each step, and how long a step takes, in seconds.
-STEP = {True: 10, False: 5}
-STEP_SECONDS = {True: 2.0, False: 6.0}
+STEP = 10
+STEP_SECONDS = {True: 2.0, False: 4.0}
 # A step fails only if it does so several times: the machine may have been busy with something else.
 TRIES = 3
 MOST = 400
@@ -224,7 +224,7 @@ async def _measure(case: Case, path: Path) -> Figures:
         stdout=subprocess.PIPE,
     )
     try:
-        return await _ramp(server, STEP[case.quick], STEP_SECONDS[case.quick])
+        return await _ramp(server, STEP, STEP_SECONDS[case.quick])
     finally:
         if server.returncode is None:
             server.kill()

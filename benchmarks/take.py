@@ -22,7 +22,7 @@ TITLE = "How much can it take?"
 SETTINGS = ("narrow", "wide", "trace")
 ROWS = {True: 60_000, False: 400_000}
 # Who is slow logs for so long, in seconds.
-SECONDS = {True: 1.0, False: 10.0}
+SECONDS = {True: 1.0, False: 5.0}
 # Looks at the clock once in so many rows.
 LOOK = 16
 
