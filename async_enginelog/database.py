@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, Self
 from .batch import Batch
 from .connection import Connection, check_companions, check_path, storage_errors, uri
 from .errors import DatabaseDamaged, NotAnEngineLog, RowRefused, SchemaTooNew, StorageError
-from .migrations import APPLICATION_ID, migrations
+from .migrations import APPLICATION_ID, SCHEMA, migrations, version_of
 from .ownership import FILE_MODE, create_file
 from .segments import Position, size_of
 
@@ -215,6 +215,11 @@ class Database(Connection):
             if not 0 <= version <= MAX_VERSION:
                 raise DatabaseDamaged(f"{self.path} is damaged: its schema version is {version}")
             if version > newest:
+                if actual := version_of([*map(tuple, await self.fetch(SCHEMA))]):
+                    raise DatabaseDamaged(
+                        f"{self.path} is damaged: its schema version is {version}, but its tables are "
+                        f"those of version {actual}"
+                    )
                 raise SchemaTooNew(
                     f"{self.path} has schema version {version}, this version of async-enginelog knows "
                     f"{newest}; upgrade async-enginelog (pip install -U async-enginelog)"
@@ -244,21 +249,8 @@ class Database(Connection):
 
     async def migrate(self) -> None:
         """Bring the schema up to date: each migration in a transaction of its own."""
-        for number, statements in enumerate(migrations(), 1):
-            if await self.schema_version() >= number:
-                continue
-            await self.execute("BEGIN IMMEDIATE")
-            # Another process may have done it while this one waited for the lock.
-            if await self.schema_version() < number:
-                await self._migrate(statements)
-                await self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                await self.execute(f"PRAGMA user_version = {number}")
-            await self.execute("COMMIT")
-
-    async def _migrate(self, statements: Sequence[str]) -> None:
         try:
-            for statement in statements:
-                await self.execute(statement)
+            await self.carry_out(_migrate)
         except StorageError as error:
             if "already exists" in str(error) or "duplicate column" in str(error):
                 raise DatabaseDamaged(
@@ -351,6 +343,25 @@ class Database(Connection):
 
 
 # -- in the thread of SQLite ------------------------------------------------------------------------
+
+
+def _migrate(sqlite: sqlite3.Connection) -> None:
+    for number, statements in enumerate(migrations(), 1):
+        if _schema_version(sqlite) >= number:
+            continue
+        sqlite.execute("BEGIN IMMEDIATE")
+        # Another process may have done it while this one waited for the lock.
+        if _schema_version(sqlite) < number:
+            for statement in statements:
+                sqlite.execute(statement)
+            sqlite.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            sqlite.execute(f"PRAGMA user_version = {number}")
+        sqlite.execute("COMMIT")
+
+
+def _schema_version(sqlite: sqlite3.Connection) -> int:
+    [(version,)] = sqlite.execute("PRAGMA user_version").fetchall()
+    return int(version)
 
 
 def _write(sqlite: sqlite3.Connection, batch: Batch, state: RunState, added: str, unreadable: int) -> int:

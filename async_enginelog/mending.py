@@ -11,6 +11,7 @@ from .console import Console
 from .database import Database
 from .errors import DatabaseDamaged, NotAnEngineLog, StorageError
 from .handover import hand_over
+from .salvage import holds_our_rows
 from .segments import size_of
 from .setaside import is_ours, keep_wal, replace_damaged, unseen_in_wal
 
@@ -44,7 +45,7 @@ class Mender:
         self._console = console
         # Whether this is the first time.
         self._is_first = True
-        # The last fault of which it is known that it isn't damage.
+        # The last fault of which nothing was found in the file.
         self._harmless: str | None = None
 
     async def open(self, fault: StorageError | None) -> Database:
@@ -68,6 +69,10 @@ class Mender:
         except NotAnEngineLog as error:
             if await asyncio.to_thread(is_ours, self._path):
                 raise DatabaseDamaged(f"{self._path} is damaged: {error}") from error
+            if await asyncio.to_thread(holds_our_rows, self._path):
+                raise NotAnEngineLog(
+                    f"{error}; but rows of a log are in it: save them with `enginelog salvage {self._path}`"
+                ) from error
             raise
         try:
             if self._is_first:
@@ -87,10 +92,13 @@ class Mender:
     async def _save(self, fault: StorageError) -> None:
         if isinstance(fault, DatabaseDamaged):
             self._console.warn("damage", f"{fault}; what can be saved is being saved, row by row")
-        replaced = await hand_over(replace_damaged(self._path))
+        # Who meets the same damage again in a file that was found to be whole knows better.
+        certain = isinstance(fault, DatabaseDamaged) and str(fault) == self._harmless
+        replaced = await hand_over(replace_damaged(self._path, certain=certain))
         if replaced is None:
             self._harmless = str(fault)
             return
+        self._harmless = None
         saved, aside = replaced
         self._console.warn(
             "salvage", f"{self._path} was damaged: {saved}; the damaged file is kept as {aside}"

@@ -217,15 +217,15 @@ def planted_link(path: Path) -> str | None:
     himself: in a folder where any account may put files, a link counts only if it belongs to this account,
     to root, or to the owner of the folder (https://docs.kernel.org/admin-guide/sysctl/fs.html).
 
-    Raises:
-        OSError: If nothing can be known of it.
-
     """
     if ON_WINDOWS:
         return None
     path = path.absolute()
     for _ in range(MAX_LINKS):
-        link = next((part for part in (*reversed(path.parents), path) if part.is_symlink()), None)
+        try:
+            link = next((part for part in (*reversed(path.parents), path) if part.is_symlink()), None)
+        except PermissionError:  # where this account may not look, it can't follow a link either
+            break
         if link is None:
             break
         owner = link.lstat().st_uid

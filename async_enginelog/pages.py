@@ -2,37 +2,31 @@
 Read rows off the pages of a SQLite file, whatever is broken around them. Performs no I/O.
 
 A page that is whole gives all its rows, also if nothing leads to it any more. Whose rows they are
-tells the pointer map, which files with ``auto_vacuum`` have, as all of this package's do
-(https://www.sqlite.org/fileformat2.html).
+is another question (see :mod:`~async_enginelog.trees`; https://www.sqlite.org/fileformat2.html).
 
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
-__all__ = ["LEAVES", "PAGE_BYTES", "Page", "Pages", "Record", "page_bytes_of"]
+from .pointermap import FIRST_OVERFLOW, LATER_OVERFLOW, Pages, PointerMap
+
+__all__ = ["PAGE_BYTES", "Page", "Record", "free_pages", "page_bytes_of"]
 
 # The size of a page where nothing tells it.
 PAGE_BYTES = 4096
-# A file that says it has more columns, or links its pages further, is broken.
+# A file that says it has more columns is broken.
 MAX_COLUMNS = 2000
-MAX_DEPTH = 20
 
 # First bytes of a page: of an index, and of a table, with children and without.
 INDEX_INNER, TABLE_INNER, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
-# What the pointer map says of a page.
-ROOT, FREE, FIRST_OVERFLOW, LATER_OVERFLOW, CHILD = range(1, 6)
-# Pages that may hold rows, as far as the pointer map knows.
-LEAVES = frozenset({None, ROOT, CHILD})
 
 # Bytes of a value by its serial type; from 12 on they are reckoned.
 SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 
-Pages: TypeAlias = Callable[[int], bytes]
 Record: TypeAlias = tuple[int | None, list[Any]]
 
 
@@ -40,18 +34,39 @@ class _Broken(ValueError):
     """What is here can't be a row."""
 
 
-class _Link(NamedTuple):
-    """What the pointer map says of a page; no kind where it is broken."""
-
-    kind: int | None
-    parent: int
-
-
 def page_bytes_of(header: bytes) -> int:
     """Return the size of the pages of a file, by its first 100 bytes; the usual one if they are broken."""
     size = int.from_bytes(header[16:18], "big")
     size = 65_536 if size == 1 else size
     return size if 512 <= size <= 65_536 and size & (size - 1) == 0 else PAGE_BYTES
+
+
+def free_pages(pages: Pages, count: int, size: int) -> frozenset[int] | None:
+    """
+    Return the pages that SQLite keeps for new rows; :obj:`None` if its list of them is broken.
+
+    Args:
+        pages: Gives any page of the file by its number.
+        count: How many there are.
+        size: Of each page, in bytes.
+
+    """
+    header = pages(1)[32:40]
+    trunk, expected = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:], "big")
+    free: set[int] = set()
+    found = 0
+    while trunk:
+        data = pages(trunk) if 1 < trunk <= count else b""
+        leaves = int.from_bytes(data[4:8], "big")
+        if trunk in free or len(data) < size or leaves > size // 4 - 2:
+            return None
+        free.add(trunk)
+        numbers = struct.unpack_from(f">{leaves}I", data, 8)
+        found += 1 + leaves
+        free.update(numbers)
+        trunk = int.from_bytes(data[:4], "big")
+    is_whole = found == len(free) == expected and all(1 < number <= count for number in free)
+    return frozenset(free) if is_whole else None
 
 
 class Page:
@@ -62,12 +77,14 @@ class Page:
         pages: Gives any page of the file by its number; nothing behind the end.
         number: Which one, from 1.
         size: Of each page, in bytes.
+        pointers: What the file says of its pages, if it does.
 
     """
 
-    def __init__(self, pages: Pages, number: int, size: int) -> None:
+    def __init__(self, pages: Pages, number: int, size: int, pointers: PointerMap | None = None) -> None:
         self._pages = pages
         self._size = size
+        self._pointers = pointers
         self._data = pages(number)
         self._start = 100 if number == 1 else 0
         self.number = number
@@ -87,21 +104,17 @@ class Page:
         """Whether entries of an index stand in it; a table WITHOUT ROWID is one."""
         return self.kind in (INDEX_LEAF, INDEX_INNER)
 
-    def link(self) -> _Link:
-        """Return what the pointer map says of it."""
-        return _link(self._pages, self.number, self._size)
+    @property
+    def cells(self) -> int:
+        """How many rows, entries or ways to other pages it says it has."""
+        return int.from_bytes(self._data[self._start + 3 : self._start + 5], "big")
 
-    def root(self) -> int | None:
-        """Return the page at which the table begins that it belongs to, if the pointer map tells."""
-        number = self.number
-        for _ in range(MAX_DEPTH):
-            kind, parent = _link(self._pages, number, self._size)
-            if kind == ROOT:
-                return number
-            if kind != CHILD:
-                return None
-            number = parent
-        return None
+    @property
+    def is_broken(self) -> bool:
+        """Whether it isn't a page of a tree, or has less than it says it has."""
+        if self.kind in (TABLE_INNER, INDEX_INNER):
+            return False
+        return self.kind not in (TABLE_LEAF, INDEX_LEAF) or len(self.rows()) < self.cells
 
     def rows(self) -> list[Record]:
         """Return the rows in it that are whole, with their rowids (none in an index)."""
@@ -114,19 +127,31 @@ class Page:
         return rows
 
     def children(self) -> list[int]:
-        """Return the pages below it, if it is one of a table."""
-        if self.kind != TABLE_INNER:
+        """Return the pages below it."""
+        if self.kind not in (TABLE_INNER, INDEX_INNER):
             return []
         data = self._data
         pointers = [*self._places(), self._start + 8]
         return [int.from_bytes(data[place : place + 4], "big") for place in pointers]
 
+    def ways(self) -> list[tuple[int, int, int]]:
+        """Return each page below it, if it is one of a table, and between which rowids the rows there are."""
+        ways = []
+        after = -(1 << 63)
+        for place in self._places():
+            try:
+                up_to = _rowid(self._data, place + 4)[0]
+            except IndexError:
+                break
+            ways.append((int.from_bytes(self._data[place : place + 4], "big"), after, up_to))
+            after = up_to
+        return ways
+
     def _places(self) -> Iterator[int]:
         """Yield where its cells begin."""
-        begin, data = self._start, self._data
-        count = int.from_bytes(data[begin + 3 : begin + 5], "big")
-        array = begin + (12 if self.kind in (INDEX_INNER, TABLE_INNER) else 8)
-        for index in range(array, min(array + 2 * count, len(data) - 1), 2):
+        data = self._data
+        array = self._start + (12 if self.kind in (INDEX_INNER, TABLE_INNER) else 8)
+        for index in range(array, min(array + 2 * self.cells, len(data) - 1), 2):
             yield data[index] << 8 | data[index + 1]
 
     def _row(self, place: int) -> Record:
@@ -138,8 +163,7 @@ class Page:
         size, place = _varint(data, place)
         rowid = None
         if self.kind not in (INDEX_LEAF, INDEX_INNER):
-            rowid, place = _varint(data, place)
-            rowid -= (rowid >> 63) << 64
+            rowid, place = _rowid(data, place)
         return rowid, _values(self._payload(place, size))
 
     def _payload(self, place: int, size: int) -> bytes:
@@ -162,36 +186,20 @@ class Page:
     def _overflow(self, number: int, size: int) -> bytes:
         parts: list[bytes] = []
         expected = FIRST_OVERFLOW
+        been = {0, 1}
         while size > 0:
-            data = self._pages(number) if number > 1 else b""
-            if len(data) < self._size or _link(self._pages, number, self._size).kind not in (None, expected):
+            data = self._pages(number) if number not in been else b""
+            been.add(number)
+            said = self._pointers.link(number).kind if self._pointers else None
+            if len(data) < self._size or said not in (None, expected):
                 raise _Broken
             expected = LATER_OVERFLOW
             parts.append(data[4 : 4 + size])
             size -= len(parts[-1])
             number = int.from_bytes(data[:4], "big")
+        if number:  # the way goes on: these are pages of something else
+            raise _Broken
         return b"".join(parts)
-
-
-def _link(pages: Pages, number: int, size: int) -> _Link:
-    # Map pages are the second, and then each behind as many as it has entries, of 5 bytes, for.
-    entries = size // 5
-    if number == 1:
-        return _Link(ROOT, 0)
-    map_page = (number - 2) // (entries + 1) * (entries + 1) + 2
-    if map_page == number:
-        return _Link(FREE, 0)  # no rows in it
-    entry = 5 * (number - map_page - 1)
-    data = pages(map_page)
-    if len(data) < size or not _is_map(data):
-        return _Link(None, 0)
-    return _Link(data[entry] or None, int.from_bytes(data[entry + 1 : entry + 5], "big"))
-
-
-@lru_cache(64)
-def _is_map(page: bytes) -> bool:
-    """Tell whether a page can be one of the pointer map, all of it."""
-    return max(page[: len(page) // 5 * 5 : 5]) <= CHILD
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
@@ -202,6 +210,11 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, index + 1
     return value << 8 | data[place + 8], place + 9
+
+
+def _rowid(data: bytes, place: int) -> tuple[int, int]:
+    value, place = _varint(data, place)
+    return value - ((value >> 63) << 64), place
 
 
 def _values(payload: bytes) -> list[Any]:

@@ -9,6 +9,7 @@ columns come from :mod:`~async_enginelog.tables`, never from input.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,6 +39,7 @@ __all__ = [
     "rows_by_run",
     "rows_up_to",
     "run_rows",
+    "salvage_rows",
     "schema_of",
     "snapshot",
 ]
@@ -76,6 +78,16 @@ class RunRow(NamedTuple):
         return Position(self.segment or 1, self.offset or 0)
 
 
+class SalvageRow(NamedTuple):
+    """A row of ENGINE_LOG_SALVAGE; ``lost`` is :obj:`None` where that isn't known."""
+
+    salvaged: str
+    damaged_file: str | None
+    saved: int
+    lost: int | None
+    damaged_tables: str | None
+
+
 class TableCount(NamedTuple):
     """The rows of a table: by run, and how many of the numbers SQLite gave them are gone."""
 
@@ -108,7 +120,12 @@ async def open_database(path: Path, *, outdated: bool = True) -> AsyncIterator[M
         StorageError: As :meth:`Database.open_reader` does, or if there are no tables in it yet.
 
     """
-    database = await Maintenance.open_reader(path)
+    try:
+        database = await Maintenance.open_reader(path)
+    except StorageError as error:
+        if _is_to_be_rolled_back(error):
+            raise StorageError(_ROLL_BACK.format(path=path)) from error
+        raise
     try:
         version = await database.schema_version()
         if not version:
@@ -132,6 +149,19 @@ async def snapshot(database: Database) -> AsyncIterator[None]:
     await database.execute("ROLLBACK")
 
 
+# Such a journal is called hot (https://www.sqlite.org/lockingv3.html#rollback). An engine, with its WAL,
+# leaves none.
+_ROLL_BACK = (
+    "{path}: a program died while it changed the file without a WAL, as VACUUM does in journal mode delete. "
+    "By {path}-journal its half-done change is undone, but only by who may write: start the engine, or open "
+    "it once: sqlite3 {path} .tables; don't delete the -journal, the file would stay damaged"
+)
+
+
+def _is_to_be_rolled_back(error: StorageError) -> bool:
+    return getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK
+
+
 async def run_rows(database: Database, limit: int | None = None) -> list[RunRow]:
     """Return the runs, newest first."""
     rows = await database.fetch(
@@ -142,6 +172,15 @@ async def run_rows(database: Database, limit: int | None = None) -> list[RunRow]
         (-1 if limit is None else limit,),
     )
     return [RunRow(*row) for row in rows]
+
+
+async def salvage_rows(database: Database) -> list[SalvageRow]:
+    """Return what was saved when the file was damaged, oldest first."""
+    rows = await database.fetch(
+        "SELECT DT_SALVAGED, DAMAGED_FILE_NAME, ROWS_SAVED, ROWS_LOST, TABLES_DAMAGED "
+        "FROM ENGINE_LOG_SALVAGE ORDER BY DT_SALVAGED"
+    )
+    return [SalvageRow(*row) for row in rows]
 
 
 async def last_heartbeats(database: Database) -> dict[int, str]:
@@ -162,14 +201,14 @@ async def newest_log_seq(database: Database) -> int:
 
 async def row_count(database: Database, table: Table) -> int:
     """Return how many rows a table has."""
-    [(count,)] = await database.fetch(f"SELECT count(*) FROM {table.name}")  # noqa: S608
+    [(count,)] = await database.fetch(f"SELECT count(*) FROM {table.name}")  # noqa: S608  # names of our own tables and columns
     return int(count)
 
 
 async def rows_by_run(database: Database, table: Table) -> TableCount:
     """Return how many rows of a table each run made."""
     rows = await database.fetch(
-        "SELECT ENGINE_RUN_ID, count(*), max(rowid), coalesce(max(LOG_SEQ), 0) "  # noqa: S608
+        "SELECT ENGINE_RUN_ID, count(*), max(rowid), coalesce(max(LOG_SEQ), 0) "  # noqa: S608  # names of our own tables and columns
         f"FROM {table.name} GROUP BY ENGINE_RUN_ID"
     )
     by_run = {run: count for run, count, _, _ in rows}
@@ -261,7 +300,7 @@ async def _rows(
         where, bound = rest, parameters
         if recording is not None:
             where, bound = f"RECORDING_ID = ? AND {rest}", (recording, *parameters)
-        rows = await database.fetch(f"SELECT LOG_SEQ, {names} FROM {table.name} WHERE {where}", bound)  # noqa: S608
+        rows = await database.fetch(f"SELECT LOG_SEQ, {names} FROM {table.name} WHERE {where}", bound)  # noqa: S608  # names of our own tables and columns
         for log_seq, *values in rows:
             pairs = zip(table.columns, values, strict=True)
             found.append(LogRow(log_seq, table, {name: value for name, value in pairs if value is not None}))

@@ -9,7 +9,9 @@ the spool.
 from __future__ import annotations
 
 import asyncio
+import glob
 import os
+import secrets
 import shutil
 import sqlite3
 import threading
@@ -22,14 +24,17 @@ from filelock import FileLock, Timeout
 
 from .background import Background
 from .connection import storage_errors
+from .damaged import MAGIC, Damaged, beside
 from .errors import StorageError
+from .leftovers import runs_in
 from .migrations import APPLICATION_ID
-from .ownership import make_folder
-from .salvage import NEWEST, Saved, beside, fresh_database, save_rows
+from .ownership import create_file, make_folder
+from .salvage import NEWEST, fresh_database, save_rows
+from .salvaged import Saved
 from .segments import size_of, spool_folder
 from .walfile import unseen_commits
 
-__all__ = ["is_ours", "keep_wal", "replace_damaged", "unseen_in_wal"]
+__all__ = ["has_whole_free_list", "is_ours", "keep_wal", "replace_damaged", "unseen_in_wal"]
 
 # The names of the tables stand in a file of ours near its begin: in so many parts of so many bytes.
 PART_BYTES, MAX_PARTS = 1024 * 1024, 64
@@ -60,11 +65,14 @@ def _has_trace(path: Path) -> bool:
     return False
 
 
-async def replace_damaged(path: Path) -> tuple[Saved, Path] | None:
+async def replace_damaged(path: Path, *, certain: bool = False) -> tuple[Saved, Path] | None:
     """
     Put a fresh file in the place of a damaged database, with all rows that can be read.
 
     Cancelling is safe: the damaged file then stays where it is.
+
+    Args:
+        certain: It is known that it is damaged, and ours; nothing that finds it whole counts.
 
     Returns:
         What was saved, and where the damaged file is; :obj:`None` if it isn't damaged, or not ours.
@@ -77,18 +85,19 @@ async def replace_damaged(path: Path) -> tuple[Saved, Path] | None:
     thread = Background("enginelog-salvage")
     try:
         with storage_errors(path):
-            return await asyncio.wrap_future(thread.submit(lambda: _replace_damaged(path, stopped)))
+            return await asyncio.wrap_future(thread.submit(lambda: _replace_damaged(path, stopped, certain)))
     finally:
         stopped.set()
         thread.close(0)
 
 
-def _replace_damaged(path: Path, stopped: threading.Event) -> tuple[Saved, Path] | None:
+def _replace_damaged(path: Path, stopped: threading.Event, certain: bool) -> tuple[Saved, Path] | None:
     folder = spool_folder(path)
     make_folder(folder)
     try:
         with FileLock(folder / "salvage.lock", blocking=False, mode=0o600):
-            return _replace(path, stopped) if is_ours(path) and not _is_whole(path) else None
+            is_damaged = certain or (is_ours(path) and not _is_whole(path))
+            return _replace(path, stopped) if is_damaged else None
     except Timeout:
         raise StorageError(f"{path} is damaged; another process is saving what can be saved") from None
 
@@ -99,11 +108,38 @@ def _is_whole(path: Path) -> bool:
     if not _has_good_header(path):
         return False
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        with _reading(path) as database:
             [(first_fault,)] = database.execute("PRAGMA integrity_check(1)")
-            return first_fault == "ok" and _is_known(database)
+            if first_fault != "ok" or not _is_known(database):
+                return False
+        return has_whole_free_list(path)
     except sqlite3.Error:
         return False
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        yield database
+
+
+def has_whole_free_list(path: Path) -> bool:
+    """
+    Tell whether the list of free pages in a database is whole: SQLite only looks at it as it writes.
+
+    No connection of this process may have the database open: it would lose its locks.
+
+    Raises:
+        sqlite3.Error: If the database can't be read now.
+        OSError: The same.
+
+    """
+    with _reading(path) as database:
+        # As long as this sees one moment, nobody changes a page that stood in the file, or the WAL, at that.
+        database.execute("BEGIN")
+        database.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        with Damaged.open(path) as pages:
+            return pages.free is not None
 
 
 def _has_good_header(path: Path) -> bool:
@@ -113,7 +149,7 @@ def _has_good_header(path: Path) -> bool:
     versions, fractions = header[18:20], header[21:24]
     schema_format, encoding = int.from_bytes(header[44:48], "big"), int.from_bytes(header[56:60], "big")
     return (
-        header.startswith(b"SQLite format 3\0")
+        header.startswith(MAGIC)
         and max(versions) <= 2
         and fractions == b"\x40\x20\x20"
         and schema_format <= 4
@@ -139,12 +175,15 @@ def _table_names(database: sqlite3.Connection) -> set[str]:
 
 
 def _replace(path: Path, stopped: threading.Event) -> tuple[Saved, Path]:
-    fresh, aside = beside(path, "-salvage"), _free_name(path)
+    _remove_unfinished(path)
+    # A name that nobody can know before, to put something else there.
+    fresh, aside = beside(path, f"-salvage-{secrets.token_hex(8)}"), _free_name(path)
+    spools = runs_in(spool_folder(path))
     try:
         with _held(path):
             for _ in range(ATTEMPTS):
                 before = _state(path)
-                saved = save_rows(path, fresh, stopped)
+                saved = save_rows(path, fresh, stopped, spools=spools, aside=aside.name)
                 if _state(path) == before:
                     break
             shutil.copymode(path, fresh)
@@ -152,6 +191,15 @@ def _replace(path: Path, stopped: threading.Event) -> tuple[Saved, Path]:
     finally:
         fresh.unlink(missing_ok=True)
     return saved, aside
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what salvages left that were killed; only one at a time is under way."""
+    for file in path.parent.glob(f"{glob.escape(path.name)}-salvage-{'[0-9a-f]' * 16}"):
+        try:
+            file.unlink()
+        except OSError:  # of another account, which does no harm
+            pass
 
 
 def _state(path: Path) -> list[tuple[int, int]]:
@@ -192,7 +240,7 @@ def _swap(path: Path, aside: Path, fresh: Path) -> None:
 def _free_name(path: Path) -> Path:
     name = beside(path, time.strftime("-broken-%Y%m%d-%H%M%S", time.gmtime()))
     number = 1
-    while name.exists():
+    while name.exists() or beside(name, "-wal").exists():
         number += 1
         name = name.with_name(f"{name.name.partition('_')[0]}_{number}")
     return name
@@ -218,9 +266,12 @@ def unseen_in_wal(path: Path, seen: int, end: int) -> int:
 
 
 def keep_wal(path: Path) -> Path | None:
-    """Copy the WAL of a database to another name, and return that; :obj:`None` if there is no room."""
+    """Copy the WAL of a database to another name, and return that; :obj:`None` if there is no room for it."""
     aside = beside(_free_name(path), "-wal")
     try:
+        # Made first: while it is copied, nobody may read it either whom the umask would let.
+        if not create_file(aside):
+            return None
         shutil.copy(beside(path, "-wal"), aside)
     except OSError:
         aside.unlink(missing_ok=True)

@@ -21,19 +21,19 @@ class Shape(NamedTuple):
         """Whether rows of the log are in it, and not how they came there."""
         return self.name.startswith("ENGINE_DB_LOG_")
 
-    def insert(self, width: int, *, with_rowid: bool) -> str:
-        """Return the statement for rows with so many columns: others have been added since."""
-        into = [*(["rowid"] if with_rowid else []), *self.columns[:width]]
+    def insert(self, *, with_rowid: bool) -> str:
+        """Return the statement that inserts a row unless it is there."""
+        into = [*(["rowid"] if with_rowid else []), *self.columns]
         marks = ",".join("?" * len(into))
-        return f"INSERT OR IGNORE INTO {self.name} ({','.join(into)}) VALUES ({marks})"  # noqa: S608
+        return f"INSERT OR IGNORE INTO {self.name} ({','.join(into)}) VALUES ({marks})"  # noqa: S608  # names of our own tables and columns
 
     def fit(self, values: Sequence[Any]) -> bool:
-        """Tell whether values can go into the columns."""
-        return len(values) <= len(self.types) and all(map(_goes_into, self.types, values))
+        """Tell whether values can go into the columns, into each of them one."""
+        return len(values) == len(self.types) and all(map(_goes_into, self.types, values))
 
     def likeness(self, values: Sequence[Any]) -> int:
         """Tell how much values look like a row of the table; 0 if they can't be one."""
-        if len(values) != len(self.types) or not self.fit(values):
+        if not self.fit(values):
             return 0
         if self.is_of_log and not (isinstance(values[-1], int) and isinstance(values[-2], int)):
             return 0  # LOG_SEQ and ENGINE_RUN_ID, which each row has

@@ -86,7 +86,9 @@ class TestSchema:
         """Neither writer nor reader touches a file of a newer version."""
         await (await Database.open(path, create=True)).close()
         with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE ENGINE_LOG_LATER (A BIGINT)")
             connection.execute("PRAGMA user_version = 7")
+            connection.commit()
         for opening in (Database.open(path, create=True), Database.open_reader(path)):
             with pytest.raises(SchemaTooNew, match="schema version 7"):
                 await opening

@@ -390,6 +390,7 @@ class TestOpening:
         async with EngineLog(path):
             pass
         connection = sqlite3.connect(path)
+        connection.execute("CREATE TABLE ENGINE_LOG_LATER (A BIGINT)")
         connection.execute("PRAGMA user_version = 99")
         connection.close()
         with pytest.raises(SchemaTooNew, match=r"has schema version 99, this version .* knows \d+; upgrade"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from async_enginelog import migrations as module
-from async_enginelog.migrations import APPLICATION_ID, migrations
+from async_enginelog.migrations import APPLICATION_ID, SCHEMA, migrations, version_of
 from async_enginelog.resources import resource
 
 from .pure_helpers import migrated
@@ -51,6 +51,24 @@ def test_each_is_one_statement() -> None:
     for statement in (statement for migration in migrations() for statement in migration):
         assert sqlite3.complete_statement(statement)
         assert statement.startswith(("CREATE ", "ALTER ", "DROP ", "UPDATE ", "INSERT "))
+
+
+def test_each_changes_the_schema() -> None:
+    """Each version is known by its tables, indexes and views, so that a number that is damaged is seen."""
+    schemas = []
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for number, statements in enumerate(migrations(), 1):
+            for statement in statements:
+                connection.execute(statement)
+            schemas.append(connection.execute(SCHEMA).fetchall())
+            assert version_of(schemas[-1]) == number
+
+    assert version_of([*schemas[-1], ("table", "LATER", "CREATE TABLE LATER (A)")]) is None
+
+
+def test_no_table_gets_another_column() -> None:
+    """Rows of a damaged file are told by how many columns they have: a salvage must learn of more first."""
+    assert not [sql for statements in migrations() for sql in statements if sql.startswith("ALTER ")]
 
 
 def test_are_read_once() -> None:

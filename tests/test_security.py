@@ -648,6 +648,7 @@ AUDITED = {
     "pruning_sql": "names of our own tables",
     "reading": "names of our own tables and columns; values are bound",
     "salvage": "names of our own tables and columns; values are bound",
+    "salvaged": "names of our own tables",
     "shapes": "names of our own tables and columns; values are bound",
     "sqlserver": "names and texts quoted by tsql.py",
     "sqlserver_copy": "names and texts quoted by tsql.py",

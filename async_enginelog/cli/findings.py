@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..reading import RunRow, Schema, TableCount
+from ..reading import RunRow, SalvageRow, Schema, TableCount
 from .common import plural
 from .spools import SpoolRun
 
@@ -17,6 +17,7 @@ __all__ = [
     "lacking",
     "row_findings",
     "run_findings",
+    "salvage_findings",
     "schema_findings",
     "spool_findings",
     "spool_folder_findings",
@@ -143,6 +144,19 @@ def _suspects(by_table: Mapping[str, int], snapshot: Snapshot) -> str:
     return (
         ", ".join(f"{table}: {count:,}" for table, count in by_table.items() if count) or "no table has any"
     )
+
+
+def salvage_findings(salvages: Iterable[SalvageRow]) -> Iterator[Observation]:
+    """Tell of salvages: what they lost, ENGINE_LOG_RUN counts no more."""
+    for found in salvages:
+        lost = "nobody knows how many" if found.lost is None else f"{found.lost:,}"
+        others = ", ".join((found.damaged_tables or "").split())
+        yield Observation(
+            f"this file was salvaged on {found.salvaged[:19]}: {found.saved:,} rows were saved, {lost} lost"
+            + (f"; of {others} something may be lost" if others else ""),
+            f"the damaged file was kept as {found.damaged_file}" if found.damaged_file else "",
+            False,
+        )
 
 
 def run_findings(run: RunRow, spool: SpoolRun | None) -> Iterator[Observation]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .. import reading
 from ..errors import DatabaseDamaged, NotAnEngineLog
+from ..salvage import holds_our_rows
 from ..setaside import is_ours, replace_damaged
 from .common import DatabaseArgument, database_path, run, say
 
@@ -29,15 +30,17 @@ def salvage(database: DatabaseArgument = None) -> None:
 
 
 async def _salvage(path: Path) -> int:
+    certain = False
     try:
         async with reading.open_database(path):
             pass
     except DatabaseDamaged:
         pass
     except NotAnEngineLog:
-        if not is_ours(path):
+        certain = not is_ours(path)
+        if certain and not holds_our_rows(path):
             raise
-    replaced = await replace_damaged(path)
+    replaced = await replace_damaged(path, certain=certain)
     if replaced is None:
         say(f"{path} isn't damaged")
         return 0

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import typer
 
 from .. import reading
+from ..connection import storage_errors
 from ..database import Database
 from ..errors import StorageError
 from ..migrations import migrations
 from ..segments import spool_folder
+from ..setaside import has_whole_free_list
 from ..tables import TABLES
 from . import findings
 from .common import WRONG, DatabaseArgument, database_path, harmless, plural, progress_bar, run, say
@@ -44,6 +47,11 @@ async def _verify(path: Path) -> int:
         async with reading.open_database(path) as database:
             checked = _Check(database, lambda done: advance(done, STEPS))
             await checked.run()
+        # The file is closed now: who looks at its bytes may not have it open.
+        if not any(finding.wrong for finding in checked.findings) and not await asyncio.to_thread(
+            _has_whole_free_list, path
+        ):
+            checked.findings += findings.integrity_findings(["its list of free pages is broken"])
     for finding in checked.findings:
         say(_text(finding))
     wrong = sum(finding.wrong for finding in checked.findings)
@@ -52,6 +60,11 @@ async def _verify(path: Path) -> int:
         return WRONG
     say(harmless(f"{path} is whole: {checked.summary}"))
     return 0
+
+
+def _has_whole_free_list(path: Path) -> bool:
+    with storage_errors(path):
+        return has_whole_free_list(path)
 
 
 def _text(finding: Observation) -> str:
@@ -103,6 +116,7 @@ class _Check:
         async with reading.snapshot(self._database):
             snapshot = await self._snapshot()
         self.findings += findings.row_findings(snapshot)
+        self.findings += findings.salvage_findings(await reading.salvage_rows(self._database))
         spools = spool_runs(self._database.path, {row.run: row.position for row in snapshot.runs})
         self._step()
         # Asked again, as runs that have ended meanwhile have taken their spools with them; those

@@ -15,9 +15,13 @@ Enginelog = Callable[..., Outcome]
 Sql = Callable[..., list[Any]]
 
 
-def damage(path: Path) -> None:
-    """Overwrite the first page."""
+_LAST_PAGE = "SELECT max(pageno) FROM dbstat WHERE name = '{}'"
+
+
+def damage(path: Path, page: int = 1) -> None:
+    """Overwrite a page."""
     with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
         file.write(os.urandom(4096))
 
 
@@ -29,8 +33,70 @@ def test_damaged(enginelog: Enginelog, log_path: Path) -> None:
     [aside] = log_path.parent.glob("*-broken-*")
     assert (code, err) == (0, "")
     assert out.startswith(f"{log_path} was damaged: ")
-    assert out.endswith(f"rows are saved, 0 are lost; the damaged file is kept as {aside}\n")
+    assert "12 rows are saved, 0 are lost; of ENGINE_LOG_REPLAYED something may be lost" in out
+    assert out.endswith(f"; the damaged file is kept as {aside}\n")
+
+
+def test_verify_afterwards(enginelog: Enginelog, log_path: Path, sql: Sql) -> None:
+    """What a salvage lost is no riddle afterwards: the log is whole but for that, and says so."""
+    damage(log_path, *sql(log_path, _LAST_PAGE.format("ENGINE_DB_LOG_STEPS"))[0])
+    first = enginelog("salvage", log_path).out
+    code, out, _ = enginelog("verify", log_path)
+
+    assert " are lost; the damaged" in first
+    assert " 0 are lost" not in first
+    assert code == 0
+    assert out.count("this file was salvaged on") == 1
+    assert "rows were saved" in out
+    assert "-broken-" in out
+
+    damage(log_path, *sql(log_path, _LAST_PAGE.format("ENGINE_LOG_RUN"))[0])
+    assert "how many are lost isn't known" in enginelog("salvage", log_path).out
+    code, out, _ = enginelog("verify", log_path)
+    assert code == 0
+    assert out.count("this file was salvaged on") == 2
+    assert "nobody knows how many lost; of ENGINE_LOG_RUN something may be lost" in out
+
+
+def test_free_list(enginelog: Enginelog, log_path: Path) -> None:
+    """A list of free pages that is broken is found, though SQLite finds nothing, and mended."""
+    data = bytearray(log_path.read_bytes())
+    data[36] ^= 1
+    log_path.write_bytes(data)
+    code, out, _ = enginelog("verify", log_path)
+
+    assert code == 1
+    assert "its list of free pages is broken" in out
+    assert "12 rows are saved, 0 are lost" in enginelog("salvage", log_path).out
     assert enginelog("verify", log_path).code == 0
+
+
+def test_second_half(enginelog: Enginelog, log_path: Path) -> None:
+    """Where the begin of a file is missing, its name is all that says whose it is; its rows are saved."""
+    data = log_path.read_bytes()
+    log_path.write_bytes(data[len(data) // 2 - 512 :])
+    out = enginelog("salvage", log_path).out
+
+    assert "how many are lost isn't known" in out
+    assert not out.startswith(f"{log_path} was damaged: 0 rows")
+    assert enginelog("verify", log_path).code == 0
+
+
+def test_schema_version(enginelog: Enginelog, log_path: Path) -> None:
+    """A number that is damaged doesn't make a file one of a newer version; tables that nobody knows do."""
+    with closing(sqlite3.connect(log_path)) as connection:
+        [(version,)] = connection.execute("PRAGMA user_version")
+        connection.execute(f"PRAGMA user_version = {version ^ 64}")
+    assert "is damaged: its schema version is" in enginelog("verify", log_path).err
+    assert "12 rows are saved, 0 are lost; the damaged" in enginelog("salvage", log_path).out
+    with closing(sqlite3.connect(log_path)) as connection:
+        connection.execute("CREATE TABLE ENGINE_LOG_LATER (A BIGINT)")
+        connection.execute(f"PRAGMA user_version = {version + 1}")
+        connection.commit()
+    before = log_path.read_bytes()
+
+    assert "upgrade async-enginelog" in enginelog("salvage", log_path).err
+    assert log_path.read_bytes() == before
 
 
 def test_whole(enginelog: Enginelog, log_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,28 @@ def test_whole(enginelog: Enginelog, log_path: Path) -> None:
         f"{log_path} is whole: schema version {len(migrations())}, 1 run, 12 rows\n",
         "",
     )
+
+
+@pytest.mark.parametrize("verb", [["verify"], ["stats"], ["prune", "--keep-rows", 1, "--dry-run"]])
+def test_hot_journal(enginelog: Enginelog, log_path: Path, tmp_path: Path, verb: list[object]) -> None:
+    """Of a file that a program died on, it is said what lies beside it, and what makes it whole."""
+    dead = tmp_path / "dead.db"
+    with closing(sqlite3.connect(log_path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE ENGINE_DB_LOG_STEPS SET STEP_NAME = 'half'")
+        connection.execute("CREATE TABLE half AS SELECT zeroblob(100000)")
+        for suffix in ("", "-journal"):
+            shutil.copy(f"{log_path}{suffix}", f"{dead}{suffix}")
+    code, out, err = enginelog(*verb, dead)
+
+    assert (code, out) == (2, "")
+    assert f"By {dead}-journal its half-done change is undone" in err
+    assert f"start the engine, or open it once: sqlite3 {dead} .tables; don't delete the -journal" in err
+    with closing(sqlite3.connect(dead)) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'half'").fetchone() == (0,)
+    assert enginelog(*verb, dead).code == 0
 
 
 def test_spool_that_is_no_folder(enginelog: Enginelog, log_path: Path) -> None:
