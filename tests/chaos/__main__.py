@@ -26,7 +26,6 @@ from rich.table import Table
 from .attack import Attack, Broken, Outcome, Skipped, all_attacks, verdict
 
 QUICK_SECONDS = 1.5
-SECONDS = 30.0
 
 
 class Report(NamedTuple):
@@ -60,15 +59,13 @@ def table_of(reports: list[Report]) -> Table:
     """Return the one table."""
     table = Table(title=None)
     table.add_column("attack")
-    for name in ("times", "rows compared", "lost", "doubled", "longest call", "longest stall"):
+    for name in ("times", "rows compared", "lost", "doubled", "longest call", "wait", "stall"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
     for report in reports:
-        times, rows, lost, doubled, call, stall, _ = report.outcome
-        table.add_row(
-            report.attack.name, f"{times:,}", f"{rows:,}", f"{lost:,}", f"{doubled:,}", _ms(call), _ms(stall),
-            report.verdict,
-        )  # fmt: skip
+        times, rows, lost, doubled, call, wait, stall, *_ = report.outcome
+        counts = [f"{count:,}" for count in (times, rows, lost, doubled)]
+        table.add_row(report.attack.name, *counts, _ms(call), _ms(wait), _ms(stall), report.verdict)
     return table
 
 
@@ -91,7 +88,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="attacks, or the beginnings of their names")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SECONDS:g} s for each attack")
-    parser.add_argument("--seconds", type=float, help=f"how long each attack lasts; default: {SECONDS:g}")
+    parser.add_argument("--full", action="store_true", help="1 to 5 minutes for each, and 10,000,000 rows")
+    parser.add_argument("--seconds", type=float, help="how long each attack lasts; default: most of them 30")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="to have the same chances again")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the table, too")
     parser.add_argument("--folder", type=Path, help="where the logs are; default: the temporary folder")
@@ -109,29 +107,43 @@ def main() -> int:
         return 0 if attacks else 2
     # What the logs under attack say is expected here.
     logging.getLogger("async_enginelog").setLevel(logging.CRITICAL)
-    seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     reports = []
     for attack in attacks:
-        report = attack_once(attack, seconds, options.seed, options.folder)
+        report = attack_once(attack, _seconds(attack, options), options.seed, options.folder)
         reports.append(report)
         console.print(f"{report.verdict:8} {attack.name} ({report.seconds:.1f} s)", highlight=False)
     print_all(console, reports, options.seed)
     if options.json:
         options.json.write_text(json.dumps([_line(report) for report in reports], indent=1), "utf-8")
-    return int(any(report.verdict == "BROKEN" for report in reports))
+    return int(any(report.verdict.startswith("BROKEN") for report in reports))
+
+
+def _seconds(attack: Attack, options: argparse.Namespace) -> float:
+    if options.seconds or options.quick:
+        return float(options.seconds or QUICK_SECONDS)
+    return attack.full if options.full else attack.usual
 
 
 def print_all(console: Console, reports: list[Report], seed: int) -> None:
     """Print the table, and below it what has to be said to some of its lines."""
     console.print(
         f"\nPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.system()} "
-        f"{platform.machine()}; seed {seed}; longest call: CPU time, longest stall: wall-clock time",
+        f"{platform.machine()}; seed {seed}; longest call: CPU time; longest wait: "
+        "of a call or the loop, asleep; longest stall of the loop: wall-clock time",
         highlight=False,
     )
     console.print(table_of(reports), highlight=False)
     for report in reports:
         if report.outcome.why:
             console.print(f"{report.attack.name}: {report.outcome.why}", highlight=False, markup=False)
+    broken = [report.attack.name for report in reports if report.verdict.startswith("BROKEN")]
+    skipped = [report.attack.name for report in reports if report.verdict == "skipped"]
+    console.print(
+        f"\n{len(reports) - len(broken) - len(skipped)} of {len(reports)} attacks hold; "
+        f"broken: {', '.join(broken) or 'none'}; skipped: {', '.join(skipped) or 'none'}",
+        highlight=False,
+        markup=False,
+    )
 
 
 if __name__ == "__main__":

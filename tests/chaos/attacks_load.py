@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -15,9 +18,15 @@ from typing import NamedTuple
 
 import psutil
 
+from async_enginelog.tables import TABLES
+
 from .attack import Attack, Broken, Outcome, Skipped
-from .balance import settle
+from .attacks_death import WAYS
+from .attacks_locks import must_be_whole
+from .balance import Balance, settle
 from .disks import held
+from .numbered import KINDS, THINGS
+from .stages import RARE, STAGES, some_moment
 from .victims import PATIENCE, ROOT, Started, account, outcome, recover, start
 
 MEGABYTE = 2**20
@@ -116,8 +125,6 @@ def _call_time(part: Sequence[_Sample]) -> float:
 # From so many seconds on, so many rows.
 MILLIONS = (300.0, 10_000_000), (LONG, 1_000_000), (1.0, 100_000), (0.0, 10_000)
 
-VERBS = "verify", "tail", "stats", "prune --older-than 3650d --dry-run"
-
 
 def millions(folder: Path, seconds: float, chance: random.Random) -> Outcome:
     """Log 10,000,000 rows (fewer in a short run), and compare what one does with them with an empty file."""
@@ -131,49 +138,107 @@ def millions(folder: Path, seconds: float, chance: random.Random) -> Outcome:
             raise Broken(f"the engine ended with {code}: {victim.last_words()}")
         rate = rows / (time.monotonic() - begun)
     seen = [f"{rows:,} rows at {rate:,.0f} a second into {database.stat().st_size / MEGABYTE:,.0f} MB"]
-    for verb in VERBS if seconds >= 1.0 else VERBS[:1]:
-        small, large = _time_of(verb, empty), _time_of(verb, database)
-        seen.append(f"{verb.partition(' ')[0]} {large:.2f} s (empty file: {small:.2f} s)")
+    verbs = ("verify", "tail", "stats") if seconds >= 1.0 else ()
+    seen += [_beside(empty, database, verb)[0] for verb in verbs]
     balance = settle(database, [victim], recovered=True)
-    return outcome(1, balance, [victim], "; ".join(seen))
+    balance += _pruned(empty, database, victim, seen)
+    return outcome(1, balance._replace(rows=rows), [victim], "; ".join(seen))
 
 
-def _time_of(verb: str, database: Path) -> float:
+def _pruned(empty: Path, database: Path, victim: Started, seen: list[str]) -> Balance:
+    """Foretell the end of half of the rows, prune a tenth, settle: only the oldest are gone, and whole."""
+    stored = _stored_rows(database)
+    newest_old = _newest_of_the_oldest(database, stored // 10)
+    for gone, how in (stored // 2, "--dry-run"), (stored // 10, ""):
+        took, said = _beside(empty, database, f"prune --keep-rows {stored - gone} {how} --json")
+        seen.append(took)
+        told, actual = json.loads(said)["rows_in_all"], stored - _stored_rows(database)
+        if not gone * 0.9 < told <= gone or actual != (0 if how else told):
+            raise Broken(f"`{took}` says that of {stored} rows {told} are pruned; it were {actual}")
+
+    def may_go(stream: int, numbers: list[int]) -> bool:
+        return numbers[-1] <= newest_old[stream]
+
+    return settle(database, [victim], recovered=True, may_go=may_go)
+
+
+def _newest_of_the_oldest(database: Path, rows: int) -> dict[int, int]:
+    """Return how far each stream was in its numbers when so many rows, the oldest, had been logged."""
+    every = " UNION ALL ".join(f"SELECT LOG_SEQ FROM {table}" for table in TABLES)
+    with closing(sqlite3.connect(database)) as connection:
+        [(last,)] = connection.execute(f"{every} ORDER BY LOG_SEQ LIMIT 1 OFFSET {rows - 1}")
+        found = connection.execute(
+            f"SELECT RECORDING_ID / {THINGS}, max(STEP_ID) FROM ENGINE_DB_LOG_STEPS "
+            f"WHERE LOG_SEQ <= {last} GROUP BY 1"
+        ).fetchall()
+    return {stream: number + len(KINDS) for stream, number in found}
+
+
+def _stored_rows(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as connection:
+        counts = (connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES)
+        return sum(counts)
+
+
+def _beside(empty: Path, database: Path, verb: str) -> tuple[str, str]:
+    """Do something to an empty log and to another; tell how long it took, and what was said of the other."""
+    small, _ = _timed(verb, empty)
+    large, said = _timed(verb, database)
+    return f"{verb.removesuffix(' --json').strip()} {large:.2f} s (empty file: {small:.2f} s)", said
+
+
+def _timed(verb: str, database: Path) -> tuple[float, str]:
     command = [sys.executable, "-m", "async_enginelog", *verb.split(), str(database)]
     begun = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise Broken(f"enginelog {verb} ended with {done.returncode}: {done.stdout} {done.stderr}")
-    return time.monotonic() - begun
+    return time.monotonic() - begun, done.stdout
 
 
 ENGINES = 4
 
 
 def four_processes(folder: Path, seconds: float, chance: random.Random) -> Outcome:
-    """Have engines on one file die and start anew, while others hold locks and snapshots."""
+    """Have engines on one file die in all ways, at all stages, while others hold locks and snapshots."""
     database = folder / "e.db"
     recover(database)
     end = time.monotonic() + seconds
     everybody: list[Started] = []
     alive: list[Started] = []
-    deaths = 0
+    stages = Counter[str]()
     with _trouble(database, chance.random()):
-        while time.monotonic() < end or not deaths:
+        while time.monotonic() < end or not stages:
             while len(alive) < ENGINES:
-                alive.append(start(database, tasks=2, threads=1, rate=1000.0, segment_bytes=MEGABYTE))
+                alive.append(_doomed(database, chance))
                 everybody.append(alive[-1])
             victim = alive.pop(chance.randrange(ENGINES))
-            victim.wait_until(lambda: False, chance.uniform(0.0, 0.6))
-            way = chance.choice(["SIGKILL", "SIGKILL", "SIGTERM", "os._exit", "segfault", "raise", "close"])
-            victim.order(way)
+            fired = victim.wait_for_fire(chance.uniform(0.0, 0.6))
+            stages[victim.orders.extra["moment"].stage if fired else "elsewhere"] += 1
+            victim.order(chance.choice([*WAYS, "close"]))
             if not victim.wait_until(lambda: False, 0.2) and victim.process.poll() is None:
                 victim.kill()  # it closes its log under a lock, or hasn't begun to listen
             victim.wait()
-            deaths += 1
     for victim in alive:
-        victim.close()
-    return outcome(deaths, account(database, everybody), everybody)
+        victim.kill()
+        victim.wait()
+    seen = ", ".join(f"{stage} {times}" for stage, times in sorted(stages.items()))
+    return outcome(stages.total(), account(database, everybody), everybody, f"died in {seen}")
+
+
+def _doomed(database: Path, chance: random.Random) -> Started:
+    """Start an engine that dies in some way, at a moment of some stage, if it comes to that in time."""
+    moment = some_moment(chance.choice([stage for stage in STAGES if stage not in RARE]), chance)
+    return start(
+        database,
+        tasks=2,
+        threads=1,
+        rate=1000.0,
+        segment_bytes=MEGABYTE,
+        chores=["backup"] * (moment.stage == "backup"),
+        setup=["tests.chaos.stages:arm"],
+        extra={"moment": moment, "way": chance.choice([*WAYS])},
+    )
 
 
 @contextmanager
@@ -194,15 +259,31 @@ def _trouble(database: Path, seed: float) -> Iterator[None]:
 def _make_trouble(database: Path, chance: random.Random, stopped: Event, errors: list[BaseException]) -> None:
     try:
         while not stopped.is_set():
-            how = chance.choice(["BEGIN EXCLUSIVE", "BEGIN", "PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM"])
+            how = chance.choice(
+                ["BEGIN EXCLUSIVE", "BEGIN", "PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "backup"]
+            )
             if how.startswith("BEGIN"):
                 with held(database, how):
                     stopped.wait(chance.uniform(0.0, 1.0))
+            elif how == "backup":
+                _back_up(database)
             else:
                 _execute(database, how)
             stopped.wait(chance.uniform(0.0, 0.5))
     except BaseException as error:
         errors.append(error)
+
+
+def _back_up(database: Path) -> None:
+    """Back up with the command, and look whether the copy is whole."""
+    copy = database.with_name("copy.db")
+    command = [sys.executable, "-m", "async_enginelog", "backup", str(copy), str(database)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 0:
+        must_be_whole(copy)
+    elif "locked" not in done.stderr:
+        raise Broken(f"enginelog backup: {done.stderr}")
+    copy.unlink(missing_ok=True)
 
 
 def _execute(database: Path, sql: str) -> None:
@@ -218,13 +299,19 @@ _attack = partial(Attack, least=0.3)
 
 ATTACKS = [
     _attack(
-        "load: 10 times the disk", "What the disk can't take at once waits, and is committed.", ten_times
+        "load: 10 times the disk",
+        "What the disk can't take at once waits, and is committed.",
+        ten_times,
+        usual=60.0,
     ),
-    _attack("load: soak", "Memory, handles and the time of a call stay as they are.", soak),
-    _attack("load: millions", "A large log is as good as a small one.", millions),
+    _attack(
+        "load: soak", "Memory, handles and the time of a call stay as they are.", soak, usual=60.0, full=300.0
+    ),
+    _attack("load: millions", "A large log is as good as a small one.", millions, full=MILLIONS[0][0]),
     _attack(
         "load: 4 processes",
         "Engines on one file die, recover each other and wait for locks; each row is there once.",
         four_processes,
+        may_raise=True,  # a MemoryError, where there is no memory left
     ),
 ]

@@ -20,21 +20,21 @@ from .attack import Attack, Broken, Outcome, Skipped
 from .disks import held, pause
 from .victims import Started, account, outcome, start
 
+__all__ = ["ATTACKS", "must_be_whole"]
+
 RATE = 1500.0
-# So long a lock is held.
-LONGEST_LOCK = 30.0
 # So soon after a reader has gone must the WAL be of its usual size again, in seconds, under load.
 BACK_TO_NORMAL = 20.0
 
 
 def _exclusive(folder: Path, seconds: float, chance: random.Random) -> Outcome:
-    """Hold EXCLUSIVE for as long as there is time, up to 30 s."""
+    """Hold EXCLUSIVE all the time."""
     database = folder / "e.db"
     with start(database, rate=RATE) as victim:
         victim.wait_for_rows(500)
         with held(database):
             before = victim.rows
-            time.sleep(max(0.5, min(seconds * 0.8, LONGEST_LOCK)))
+            time.sleep(seconds)
             if victim.rows - before < seconds * RATE / 4:
                 raise Broken("the engine did not go on under the lock")
             _must_say(victim, "database is locked", database)
@@ -89,12 +89,12 @@ def _snapshot(folder: Path, seconds: float, chance: random.Random) -> Outcome:
     """Hold on to a snapshot under load: commits go on, the WAL grows by them, and shrinks again."""
     database = folder / "e.db"
     wal = database.with_name("e.db-wal")
-    # As much as the writer can commit, so that the WAL grows as fast as it can.
-    with start(database, rate=4000.0) as victim:
+    # From this, the WAL grows by 30 MB a second.
+    with start(database, rate=RATE) as victim:
         victim.wait_for_rows(2000)
         with held(database, "BEGIN"):
             committed = _rows_in(database)
-            time.sleep(max(1.0, seconds * 0.6))
+            time.sleep(seconds)
             largest = size_of(wal)
             grown = _rows_in(database) - committed
             if not grown:
@@ -133,13 +133,14 @@ def _shell(folder: Path, seconds: float, chance: random.Random) -> Outcome:
             command = [shell, "-cmd", ".timeout 2000", str(database), order]
             subprocess.run(command, capture_output=True, timeout=60)
             if copy.exists() and size_of(copy):
-                _must_be_whole(copy)
+                must_be_whole(copy)
             times += 1
         victim.close()
     return outcome(times, account(database, [victim]), [victim])
 
 
-def _must_be_whole(copy: Path) -> None:
+def must_be_whole(copy: Path) -> None:
+    """Have SQLite look at a copy."""
     with closing(sqlite3.connect(copy)) as connection:
         [(found,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
     if found != "ok":
@@ -175,7 +176,13 @@ ATTACKS = [
         "locks: EXCLUSIVE", "The engine goes on under a lock of 30 s, and says why rows wait.", _exclusive
     ),
     Attack("locks: of all kinds", "Locks that come and go lose and double nothing.", _locks),
-    Attack("locks: pinned snapshot", "A reader never stops the writer; the WAL shrinks again.", _snapshot),
+    Attack(
+        "locks: pinned snapshot",
+        "A reader never stops the writer; the WAL shrinks again.",
+        _snapshot,
+        usual=120.0,
+        full=120.0,
+    ),
     Attack("locks: the sqlite3 command", "VACUUM and backups in mid-run disturb nothing.", _shell),
     Attack("locks: four engines", "Engines that share a file lose nothing when one of them dies.", _several),
 ]

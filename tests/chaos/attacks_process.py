@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import random
+import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +18,8 @@ from typing import Any
 
 from .attack import Attack, Broken, Outcome, Skipped
 from .balance import NOTHING, Balance, settle
-from .cancelling import awaits_in_reach
+from .cancelling import Walked
+from .damage import PAGE
 from .victims import PATIENCE, Started, account, outcome, recover, start
 
 # Of a parent that forks.
@@ -92,7 +96,7 @@ def blocked_loop(folder: Path, seconds: float, chance: random.Random) -> Outcome
     def block(victim: Started) -> str:
         victim.wait_for_rows(chance.randrange(1000))
         victim.order("block")
-        victim.wait_until(lambda: victim.record.fire > 0, 5.0)
+        victim.wait_for_fire(5.0)
         rows, begun = victim.rows, time.monotonic()
         victim.wait_until(lambda: False, length)
         by_threads = (victim.rows - rows) / (time.monotonic() - begun)
@@ -118,21 +122,36 @@ def cancel_at_every_await(folder: Path, seconds: float, chance: random.Random) -
         setup=["tests.chaos.stages:keep_schema_old"],
         extra={"schema": 2},
         segment_bytes=256 * 1024,
+        rate=500.0,
     ) as dead:
-        dead.wait_for_rows(1000)
+        dead.wait_for_rows(200)
         dead.kill()
+    damaged = folder / "damaged"
+    shutil.copytree(template, damaged)
+    recover(damaged / "e.db")
+    with (damaged / "e.db").open("r+b") as file:
+        # A page without rows: all of them can be saved.
+        file.write(bytes(PAGE))
     streams = (dead.first_stream, dead.streams, dead.orders.record, str(dead.console))
     lives = folder / "lives"
     lives.mkdir()
-    extra = {"template": str(template), "dead": [streams], "seconds": seconds, "seed": chance.random()}
+    extra = {
+        "templates": {"": str(template), "mends": str(damaged)},
+        "dead": [streams],
+        "seconds": seconds,
+        "seed": chance.random(),
+    }
     with start(lives / "e.db", life="tests.chaos.cancelling:walk", extra=extra, tasks=1, threads=0) as walker:
-        if walker.wait(seconds + 2 * PATIENCE):
+        if walker.wait(seconds + 4 * PATIENCE):
             raise Broken(walker.last_words())
-    lines, done, left = (int(part) for part in walker.last_words().split()[-3:])
+    walked = Walked(*json.loads(walker.last_words(1)))
+    unreached = ", ".join(f"{module} {len(lines)}" for module, lines in walked.unreached.items())
     seen = (
-        f"{done} chains of {lines} awaits (the modules walked have {awaits_in_reach()}); {left} not reached"
+        f"{walked.chains} chains of {walked.cancelled} awaits, {walked.left} chains left; of the "
+        f"{walked.awaits} awaits that an engine may come to, no task was ever suspended at "
+        f"{walked.awaits - walked.reached}: {unreached}"
     )
-    return Outcome(walker.record.extra, walker.rows, why=seen)
+    return outcome(walker.record.extra, Balance(walker.rows, 0, 0, Counter(), []), [walker], seen)
 
 
 def fork(folder: Path, seconds: float, chance: random.Random) -> Outcome:
@@ -234,6 +253,8 @@ ATTACKS = [
         "process: cancellation",
         "A task cancelled at any await of the library loses nothing, hangs nothing, and leaves nothing.",
         cancel_at_every_await,
+        usual=120.0,
+        full=600.0,
     ),
     _attack(
         "process: fork", "A fork takes nothing from the parent's log, and children can have theirs.", fork

@@ -21,10 +21,13 @@ from typing import Any, NamedTuple, Protocol
 
 from async_enginelog.tables import TABLES
 
-from .numbered import COLUMNS, numbers_in
+from .numbered import COLUMNS, belonging_together, numbers_in
 from .record import Record
 
 __all__ = ["Balance", "Streams", "settle"]
+
+# Tells whether rows of a stream, which belong together, may be gone since somebody has pruned.
+MayGo = Callable[[int, list[int]], bool]
 
 # So many faults are told one by one.
 TOLD = 5
@@ -89,6 +92,7 @@ def settle(
     recovered: bool,
     counted: bool = True,
     as_stored: Callable[[datetime], str] = stored_time,
+    may_go: MayGo | None = None,
 ) -> Balance:
     """
     Compare what the victims logged with what there is, row by row.
@@ -102,9 +106,10 @@ def settle(
         counted: Whether the database counts these rows and no others, so that its counts can be compared,
             too: of rows that fill in what others began, only they tell one that is committed twice.
         as_stored: How times look in the database.
+        may_go: What may be pruned, if anything may. It must be gone whole.
 
     """
-    ledger = _Ledger(victims)
+    ledger = _Ledger(victims, may_go)
     if recovered:
         _look_into_database(database, ledger, as_stored)
     else:
@@ -123,8 +128,9 @@ def settle(
 class _Ledger:
     """How often each row was found."""
 
-    def __init__(self, victims: Iterable[Streams]) -> None:
+    def __init__(self, victims: Iterable[Streams], may_go: MayGo | None) -> None:
         self.victims = list(victims)
+        self._may_go = may_go
         self._accepted: dict[int, int] = {}
         self._begun: dict[int, int] = {}
         for victim in self.victims:
@@ -174,19 +180,30 @@ class _Ledger:
         for stream, found in self._found.items():
             accepted = self._accepted[stream]
             rows += accepted
-            missing = found.count(0, 1, accepted + 1)
+            pruned = self._pruned(stream)
+            self._places["pruned"] += pruned
+            missing = found.count(0, 1, accepted + 1) - pruned
             once = found.count(1, 1)
             twice = len(found) - 1 - once - found.count(0, 1)
             lost, doubled = lost + missing, doubled + twice
             if missing:
-                first = found.index(0, 1)
-                self._tell(
-                    f"stream {stream}: {missing} of {accepted} rows are lost or altered, first {first}"
-                )
+                self._tell(f"stream {stream}: {missing} of {accepted} rows are lost or altered")
             if twice:
                 first = next(number for number, times in enumerate(found) if times > 1)
                 self._tell(f"stream {stream}: {twice} rows are there more than once; the first is {first}")
-        return Balance(rows, max(lost, self._uncounted), doubled, self._places, self._faults)
+        return Balance(rows, max(lost, self._uncounted), doubled, +self._places, self._faults)
+
+    def _pruned(self, stream: int) -> int:
+        """Return how many rows of a stream are gone that may be: with all that belongs together."""
+        if self._may_go is None:
+            return 0
+        found, accepted, pruned = self._found[stream], self._accepted[stream], 0
+        number = found.find(0, 1, accepted + 1)
+        while number > 0:
+            whole = [each for each in belonging_together(number) if 1 <= each <= accepted]
+            pruned += not any(found[each] for each in whole) and self._may_go(stream, whole)
+            number = found.find(0, number + 1, accepted + 1)
+        return pruned
 
 
 class _Copy:

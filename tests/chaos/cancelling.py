@@ -2,9 +2,9 @@
 Cancellation at every await of the library: a walk along all of them.
 
 A task that is suspended stands in a chain of awaits: the innermost one waits for something, the others for
-it. The walker runs an engine's life again and again. It looks at each chain in which any task is ever
-suspended in the library, and cancels the task there in a life of its own. After each life it logs on, closes,
-and makes the balance.
+it. The walker runs the lives of an engine (:mod:`~tests.chaos.walks`) again and again. It looks at each chain
+in which any task is ever suspended in the library, and cancels the task there in a life of its own. After
+each life it logs on, closes, and makes the balance.
 
 """
 
@@ -12,69 +12,81 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import random
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import async_enginelog
-from async_enginelog import EngineLog, StorageError
-from async_enginelog.maintenance import Maintenance
+from async_enginelog import EngineLog
 
 from .balance import settle
-from .numbered import call
 from .record import Record
-from .victim import Victim
+from .victim import Measured, Victim
+from .walks import LIVES, Own, finish_pruning, log_rows
 
-__all__ = ["awaits_in_reach", "walk"]
+__all__ = ["Walked", "walk"]
 
 PACKAGE = Path(async_enginelog.__file__).parent
 
-# The modules in which the life below may be suspended.
-MODULES = (
-    *("enginelog", "writer", "committer", "recovery", "database"),
-    *("connection", "maintenance", "spool", "handover", "unfinished"),
-)
-
-# Enough rows to make the caller give way to the writer.
-BURST = 1100
+# Whose awaits aren't an engine's, but those of commands.
+OF_COMMANDS = {"cli", "importing", "imports", "oldfile", "legacy", "reading", "pruning_preview"}
 
 # Nothing in a life takes longer, in seconds.
 PATIENCE = 20.0
 
-# Where a task is suspended: module and line, the innermost await last.
-Chain = tuple[tuple[str, int], ...]
+# A place in the library: module and line. Where a task is suspended: the innermost await last.
+Place = tuple[str, int]
+Chain = tuple[Place, ...]
 
 
-def awaits_in_reach() -> int:
-    """Return how many awaits there are in the modules that are walked."""
-    count = 0
-    for module in MODULES:
-        tree = ast.parse((PACKAGE / f"{module}.py").read_text("utf-8"))
-        count += sum(isinstance(node, ast.Await | ast.AsyncWith | ast.AsyncFor) for node in ast.walk(tree))
-    return count
+class Walked(NamedTuple):
+    """
+    What a walk has seen.
+
+    Attributes:
+        awaits: How many awaits there are in the modules that an engine runs.
+        reached: At how many of these a task was ever suspended, and how many of those were in a chain that
+            was cancelled.
+        chains: How many chains were cancelled, and how many were left.
+        unreached: By module, the lines of the others.
+
+    """
+
+    awaits: int
+    reached: int
+    cancelled: int
+    chains: int
+    left: int
+    unreached: dict[str, list[int]]
+
+
+def _awaits() -> Iterator[tuple[str, range]]:
+    """Yield module and lines of each await that an engine may come to."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = _module(path)
+        if module.partition("/")[0] in OF_COMMANDS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Await):
+                yield module, range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            elif isinstance(node, ast.AsyncWith | ast.AsyncFor):
+                yield module, range(node.lineno, node.body[0].lineno)
+
+
+def _module(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
 def walk(victim: Victim) -> None:
-    """Live in a victim, for ``extra["seconds"]``; start from copies of the folder ``extra["template"]``."""
+    """Live in a victim, for ``extra["seconds"]``; start from copies of the folders ``extra["templates"]``."""
     _Walker(victim).walk()
-
-
-@dataclass
-class _Streams:
-    """Streams for the balance."""
-
-    first_stream: int
-    streams: int
-    record: Record
-    console: Path
 
 
 class _Walker:
@@ -82,52 +94,63 @@ class _Walker:
         extra = victim.orders.extra
         self._folder = Path(victim.orders.database).parent
         self._victim = victim
-        self._template = Path(extra["template"])
+        # By life, what it begins with; "" for all others.
+        self._templates: dict[str, str] = extra["templates"]
         self._dead = [
-            _Streams(first, streams, Record(Path(record)), Path(console))
+            Own(first, streams, Record(Path(record)), Path(console))
             for first, streams, record, console in extra["dead"]
         ]
         self._chance = random.Random(extra["seed"])
         self._end = time.monotonic() + extra["seconds"]
-        self._life = 0
+        self._lives = 0
 
     def walk(self) -> None:
         """Walk along the awaits, in a random order, until all were cancelled or the time is up."""
-        known: dict[Chain, None] = {}
-        done: set[Chain] = set()
-        target: Chain | None = None
-        while time.monotonic() < self._end or self._life < 2:
-            known |= dict.fromkeys(self._live(target))
-            left = [chain for chain in known if chain not in done]
+        known = {(life, chain): None for life in LIVES for chain in self._live(life, None)}
+        done: dict[tuple[str, Chain], None] = {}
+        lines: set[Place] = set()
+        while time.monotonic() < self._end or not done:
+            left = [each for each in known if each not in done]
             if not left:
                 break
-            target = self._chance.choice(left)
-            done.add(target)
-        lines = {place for chain in done for place in chain}
-        self._victim.record.extra = self._life - 1
+            # First those with an await that wasn't in one before.
+            fresh = [(life, chain) for life, chain in left if not lines.issuperset(chain)]
+            life, chain = self._chance.choice(fresh or left)
+            known |= {(life, seen): None for seen in self._live(life, chain)}
+            done[life, chain] = None
+            lines |= set(chain)
+        self._victim.record.extra = len(done)
         # For the attacker, who reads the last line.
-        print(len(lines), len(done), len(known) - len(done), file=sys.stderr)
+        print(json.dumps(_walked(known, done)), file=sys.stderr)
 
-    def _live(self, target: Chain | None) -> set[Chain]:
+    def _live(self, life: str, target: Chain | None) -> set[Chain]:
         """Live once, with a cancellation at ``target``; return where tasks were suspended."""
-        self._life += 1
-        place = self._folder / f"life-{self._life}"
-        shutil.copytree(self._template, place)
+        self._lives += 1
+        place = self._folder / f"life-{self._lives}"
+        shutil.copytree(self._templates.get(life, self._templates[""]), place)
         watch = _Watch(target, self._chance.choice((1, 1, 2, 5)))
-        own = _Streams(self._victim.orders.first_stream, 1, Record(place / "record"), place / "nothing")
+        own = Own(self._victim.orders.first_stream, 1, Record(place / "record"), place / "nothing")
+        what = f"{life}, cancelled at {target}"
         try:
-            asyncio.run(_bounded(_life_and_after(place / "e.db", own, watch)))
+            asyncio.run(_bounded(_life_and_after(life, place / "e.db", own, watch)))
         except BaseException as error:
-            sys.exit(f"cancelled at {target}: {error!r}")
-        balance = settle(place / "e.db", [*self._dead, own], recovered=True)
+            sys.exit(f"{what}: {error!r}")
+        # What it prunes must be gone whole.
+        may_go = (lambda stream, numbers: True) if life == "keeps" else None
+        # Listeners log rows of their own.
+        counted = life not in ("keeps", "listens")
+        streams = [*self._dead, own]
+        balance = settle(place / "e.db", streams, recovered=True, counted=counted, may_go=may_go)
         if balance.lost or balance.doubled:
-            sys.exit(f"cancelled at {target}: {balance}")
-        self._check_threads(target)
-        self._victim.record.returned[0] += balance.rows
+            sys.exit(f"{what}: {balance}")
+        self._check_threads(what)
+        total = self._victim.record
+        total.returned[0] += balance.rows
+        total.note_call(own.record.call_cpu, own.record.call_wait)
         shutil.rmtree(place)
         return watch.seen
 
-    def _check_threads(self, target: Chain | None) -> None:
+    def _check_threads(self, what: str) -> None:
         """Make sure that no thread is left but the one that waits for the end of the interpreter."""
         deadline = time.monotonic() + 5
         while True:
@@ -135,8 +158,26 @@ class _Walker:
             if len(left) <= 1:
                 return
             if time.monotonic() > deadline:
-                sys.exit(f"cancelled at {target}: it left the threads {left}")
+                sys.exit(f"{what}: it left the threads {left}")
             time.sleep(0.01)
+
+
+def _walked(known: dict[tuple[str, Chain], None], done: dict[tuple[str, Chain], None]) -> Walked:
+    seen = {place for _, chain in known for place in chain}
+    lines = {place for _, chain in done for place in chain}
+    awaits = list(_awaits())
+    reached = [each for each in awaits if _is_in(each, seen)]
+    unreached: dict[str, list[int]] = {}
+    for module, rows in awaits:
+        if not _is_in((module, rows), seen):
+            unreached.setdefault(module, []).append(rows[0])
+    cancelled = sum(_is_in(each, lines) for each in awaits)
+    return Walked(len(awaits), len(reached), cancelled, len(done), len(known) - len(done), unreached)
+
+
+def _is_in(place: tuple[str, range], places: set[Place]) -> bool:
+    module, rows = place
+    return any((module, row) in places for row in rows)
 
 
 async def _bounded(life: Coroutine[Any, Any, None]) -> None:
@@ -144,10 +185,10 @@ async def _bounded(life: Coroutine[Any, Any, None]) -> None:
         await life
 
 
-async def _life_and_after(database: Path, own: _Streams, watch: _Watch) -> None:
+async def _life_and_after(name: str, database: Path, own: Own, watch: _Watch) -> None:
     loop = asyncio.get_running_loop()
     loop.set_task_factory(watch.make_task)
-    life = loop.create_task(_life(database, own))
+    life: asyncio.Task[None] = loop.create_task(LIVES[name](database, own))
     await asyncio.wait({life})
     if not life.cancelled() and (error := life.exception()) is not None:
         raise error
@@ -156,41 +197,10 @@ async def _life_and_after(database: Path, own: _Streams, watch: _Watch) -> None:
         await asyncio.wait(others)
     loop.set_task_factory(None)
     async with EngineLog(database) as log:
-        await _log_rows(log, own, 5)
+        await log_rows(log, own, 5)
         await log.flush()
-
-
-async def _life(database: Path, own: _Streams) -> None:
-    """Open, recover what the dead have left, log in a burst, flush, back up, and close."""
-    async with EngineLog(database) as log:
-        await _log_rows(log, own, BURST)
-        await log.flush()
-        await _back_up(database)
-        await _log_rows(log, own, 5)
-
-
-async def _log_rows(log: EngineLog, own: _Streams, rows: int) -> None:
-    record = own.record
-    for _ in range(rows):
-        number = record.began[0] = record.began[0] + 1
-        function, _, columns = call(own.first_stream, number)
-        try:
-            await getattr(log, function)(**columns)
-        finally:
-            # Also if it was cancelled: the row was taken before the call was suspended.
-            record.returned[0] = number
-
-
-async def _back_up(database: Path) -> None:
-    copy = database.with_name("copy.db")
-    copy.unlink(missing_ok=True)
-    copy.touch()
-    source = await Maintenance.open(database, create=False)
-    try:
-        with suppress(StorageError):
-            await source.copy_to(copy, lambda left, pages: None)
-    finally:
-        await source.close()
+    if name == "keeps":
+        await finish_pruning(database)
 
 
 class _Watch:
@@ -247,6 +257,9 @@ def _chain(coroutine: Any) -> Generator[tuple[str, int], None, None]:
     """Yield where in the library each part of a suspended coroutine stands."""
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if isinstance(frame, FrameType) and (path := Path(frame.f_code.co_filename)).parent == PACKAGE:
-            yield path.stem, frame.f_lineno
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+        if isinstance(frame, FrameType) and PACKAGE in (path := Path(frame.f_code.co_filename)).parents:
+            yield _module(path), frame.f_lineno
+        if isinstance(frame, FrameType) and frame.f_code is Measured.__await__.__code__:
+            coroutine = frame.f_locals["self"].call
+        else:
+            coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)

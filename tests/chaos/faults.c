@@ -2,7 +2,8 @@
  * Make system calls fail, and clocks go wrong, in an engine: loaded into it by LD_PRELOAD, see faults.py.
  *
  * What fails stands in a file that the attacker has mapped, too: FAULTS_CONTROL. Only files whose path
- * begins with FAULTS_FOLDER are meant; all others, and pipes, are left alone.
+ * begins with FAULTS_FOLDER are meant; all others, and pipes, are left alone. It also counts there what SQLite
+ * has written to the disk, and in what order.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,6 +27,12 @@ struct control {
     _Atomic int64_t per_mille;    /* so often */
     _Atomic int64_t injected;     /* how often it did */
     _Atomic int64_t clock_offset; /* milliseconds added to the wall clock */
+    /* What was written and synced of databases (*.db) and their WALs: whether a power failure could hurt. */
+    _Atomic int64_t wal_syncs;
+    _Atomic int64_t database_syncs;
+    _Atomic int64_t wal_is_dirty;
+    _Atomic int64_t database_is_dirty;
+    _Atomic int64_t out_of_order; /* written to the one before the other was synced */
 };
 
 enum { WRITE = 1, SYNC = 2, TRUNCATE = 4, MAP = 8, ALLOCATE = 16, CREATE = 32, READ = 64, REMOVE = 128 };
@@ -67,14 +74,47 @@ static int fails_at_path(int operation, const char *path) {
     return thrown(operation) && is_meant(path) && fail();
 }
 
-static int fails(int operation, int file) {
-    if (file < 0 || !thrown(operation)) return 0;
-    char link[64], path[4096];
+static int has_path(int file, char path[4096]) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-    ssize_t size = readlink(link, path, sizeof path - 1);
+    ssize_t size = readlink(link, path, 4095);
     if (size < 0) return 0;
     path[size] = 0;
-    return is_meant(path) && fail();
+    return is_meant(path);
+}
+
+static int fails(int operation, int file) {
+    char path[4096];
+    return file >= 0 && thrown(operation) && has_path(file, path) && fail();
+}
+
+static int ends_with(const char *path, const char *end) {
+    size_t size = strlen(path), length = strlen(end);
+    return size >= length && !strcmp(path + size - length, end);
+}
+
+static ssize_t note_write(int file, off64_t at, ssize_t written) {
+    char path[4096];
+    if (!control || written <= 0 || !has_path(file, path)) return written;
+    if (ends_with(path, ".db-wal")) {
+        /* Its begin: what was in it before is given up, so it must be in the database, on the disk. */
+        control->out_of_order += at == 0 && control->database_is_dirty;
+        control->wal_is_dirty = 1;
+    } else if (ends_with(path, ".db")) {
+        control->out_of_order += control->wal_is_dirty;
+        control->database_is_dirty = 1;
+    }
+    return written;
+}
+
+static int note_sync(int file, int result) {
+    char path[4096];
+    if (!control || result || !has_path(file, path)) return result;
+    if (ends_with(path, ".db-wal"))
+        control->wal_syncs++, control->wal_is_dirty = 0;
+    else if (ends_with(path, ".db"))
+        control->database_syncs++, control->database_is_dirty = 0;
+    return result;
 }
 
 #define REAL(name) \
@@ -87,11 +127,11 @@ ssize_t write(int file, const void *data, size_t size) {
 }
 ssize_t pwrite(int file, const void *data, size_t size, off_t at) {
     REAL(pwrite);
-    return fails(WRITE, file) ? -1 : real(file, data, size, at);
+    return fails(WRITE, file) ? -1 : note_write(file, at, real(file, data, size, at));
 }
 ssize_t pwrite64(int file, const void *data, size_t size, off64_t at) {
     REAL(pwrite64);
-    return fails(WRITE, file) ? -1 : real(file, data, size, at);
+    return fails(WRITE, file) ? -1 : note_write(file, at, real(file, data, size, at));
 }
 ssize_t pread(int file, void *data, size_t size, off_t at) {
     REAL(pread);
@@ -103,11 +143,11 @@ ssize_t pread64(int file, void *data, size_t size, off64_t at) {
 }
 int fsync(int file) {
     REAL(fsync);
-    return fails(SYNC, file) ? -1 : real(file);
+    return fails(SYNC, file) ? -1 : note_sync(file, real(file));
 }
 int fdatasync(int file) {
     REAL(fdatasync);
-    return fails(SYNC, file) ? -1 : real(file);
+    return fails(SYNC, file) ? -1 : note_sync(file, real(file));
 }
 int ftruncate(int file, off_t size) {
     REAL(ftruncate);

@@ -1,4 +1,8 @@
-"""Have system calls of a victim fail, and its clock go wrong: the attacker's side of ``faults.c``."""
+"""
+Have system calls of a victim fail, and its clock go wrong, and see what it syncs: the attacker's side of
+``faults.c``.
+
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,14 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from .attack import Skipped
 
-__all__ = ["READ_ONLY", "Faults", "Operation"]
+__all__ = ["READ_ONLY", "Faults", "Operation", "Syncs"]
 
 SOURCE = Path(__file__).with_name("faults.c")
-_SLOTS = 5
+_SLOTS = 10
 
 
 class Operation(enum.IntFlag):
@@ -35,6 +40,23 @@ class Operation(enum.IntFlag):
 
 # What fails on a disk that became read-only.
 READ_ONLY = Operation.WRITE | Operation.TRUNCATE | Operation.ALLOCATE | Operation.CREATE | Operation.REMOVE
+
+
+class Syncs(NamedTuple):
+    """
+    What SQLite has written to the disk.
+
+    Attributes:
+        wal: How often a WAL was synced.
+        database: The same for a database.
+        out_of_order: How often a database was written to from a WAL that wasn't synced, or a WAL begun anew
+            before what was in it was synced in the database: the power mustn't fail then.
+
+    """
+
+    wal: int
+    database: int
+    out_of_order: int
 
 
 class Faults:
@@ -74,6 +96,11 @@ class Faults:
     def injected(self) -> int:
         """How many calls have failed."""
         return self._slots[3]
+
+    @property
+    def syncs(self) -> Syncs:
+        """What SQLite has written to the disk so far."""
+        return Syncs(self._slots[5], self._slots[6], self._slots[9])
 
     def shift_clock(self, seconds: float) -> None:
         """Have the clock on the wall be wrong by so much."""

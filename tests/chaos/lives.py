@@ -18,7 +18,7 @@ from async_enginelog import EngineLog, LogClosed, StorageError
 
 from .victim import OPEN, Victim
 
-__all__ = ["eager_tasks", "fifty_logs", "forgets_to_close", "forks", "loses_loops", "on_uvloop"]
+__all__ = ["commits", "eager_tasks", "fifty_logs", "forgets_to_close", "forks", "loses_loops", "on_uvloop"]
 
 # How long a loop lives, or a child takes, in seconds.
 SHORT = 0.05
@@ -153,6 +153,20 @@ def _loop_for_ever(victim: Victim, index: int) -> None:
     loop.run_forever()
 
 
+def commits(victim: Victim) -> None:
+    """Log rows, each committed before the next; note how many commits there were."""
+
+    async def run() -> None:
+        log = await _open(victim)
+        for _ in range(victim.orders.rows):
+            await log.log_steps(step_name="a commit")
+            await log.flush()
+        victim.record.extra = log.statistics().flushes
+        await log.aclose()
+
+    asyncio.run(run())
+
+
 def eager_tasks(victim: Victim) -> None:
     """Run tasks as soon as they are made, until they wait for the first time."""
 
@@ -166,7 +180,7 @@ def eager_tasks(victim: Victim) -> None:
 
 def on_uvloop(victim: Victim) -> None:
     """Run on the other event loop."""
-    import uvloop  # type: ignore[import-not-found]
+    import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(victim.run())

@@ -4,7 +4,8 @@ Numbered rows: what the victims log, and what must be found.
 A *stream* is one task or thread that logs rows 1, 2, 3, … in order. Row ``n`` of stream ``s`` always has the
 same content, through the same function, so that ``s`` and ``n`` alone tell whether a row that is found
 somewhere is the one that was logged. The rows go through all ten functions; some are about what the row
-before them was about, so that two calls make one row.
+before them was about, so that two calls make one row. One row of each kind, in turn, make a recording, which
+begins and ends among them, and some rows that belong to none.
 
 """
 
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from async_enginelog import tables
 from async_enginelog.tables import Table
 
-__all__ = ["COLUMNS", "Call", "call", "numbers_in"]
+__all__ = ["COLUMNS", "KINDS", "THINGS", "Call", "belonging_together", "call", "numbers_in", "time_of"]
 
 # Ids are stream * THINGS + number.
 THINGS = 10**9
@@ -36,7 +37,13 @@ class Call(NamedTuple):
     columns: dict[str, Any]
 
 
-def _time(number: int) -> datetime:
+def _recording_of(stream: int, number: int) -> int:
+    """Return the recording that a row belongs to: named by the number of the row that begins it."""
+    return stream * THINGS + number - number % len(KINDS) + _BEGIN
+
+
+def time_of(number: int) -> datetime:
+    """Return the time that a row says, if its kind has one."""
     return EPOCH + timedelta(microseconds=1009 * number)
 
 
@@ -46,22 +53,26 @@ def _text(stream: int, number: int, length: int) -> str:
 
 
 def _step(stream: int, number: int) -> dict[str, Any]:
-    return {"step_id": number, "recording_id": stream, "step_name": _text(stream, number, 20 + number % 60)}
+    return {
+        "step_id": number,
+        "recording_id": _recording_of(stream, number),
+        "step_name": _text(stream, number, 20 + number % 60),
+    }
 
 
 def _function(stream: int, number: int) -> dict[str, Any]:
     return {
-        "recording_id": stream,
+        "recording_id": _recording_of(stream, number),
         "frame_no": number,
         "python_function_name": f"function_{number % 7}",
         "start_stop_or_error_msg": _text(stream, number, number % 200 + 20),
-        "dt_function_message_queued": _time(number),
+        "dt_function_message_queued": time_of(number),
     }
 
 
 def _error(stream: int, number: int) -> dict[str, Any]:
     return {
-        "recording_id": stream,
+        "recording_id": _recording_of(stream, number),
         "audio_frame_no": number,
         "error_message_text": _text(stream, number, number % 500 + 20),
         "traceback_text": _text(stream, number, number % 3000 + 20),
@@ -70,19 +81,19 @@ def _error(stream: int, number: int) -> dict[str, Any]:
 
 def _frame(stream: int, number: int) -> dict[str, Any]:
     return {
-        "recording_id": stream,
+        "recording_id": _recording_of(stream, number),
         "audio_frame_no": number,
         "start_ms": number * 100,
         "yn_run_fft": "Y",
-        "dt_frame_received": _time(number),
+        "dt_frame_received": time_of(number),
     }
 
 
 def _frame_end(stream: int, number: int) -> dict[str, Any]:
     return {
-        "recording_id": stream,
+        "recording_id": _recording_of(stream, number),
         "audio_frame_no": number - 1,
-        "dt_processing_end": _time(number),
+        "dt_processing_end": time_of(number),
         "fft_record_cnt": number,
         "audio_frame_sha256_hex": f"{number:064x}",
     }
@@ -90,25 +101,25 @@ def _frame_end(stream: int, number: int) -> dict[str, Any]:
 
 def _pre_split(stream: int, number: int) -> dict[str, Any]:
     return {
-        "recording_id": stream,
+        "recording_id": _recording_of(stream, number),
         "audio_frame_no": number,
-        "audio_frame_size_bytes": number * 3,
-        "dt_frame_received": _time(number),
+        "audio_frame_size_bytes": number * 3 + stream,
+        "dt_frame_received": time_of(number),
     }
 
 
 def _recording(stream: int, number: int) -> dict[str, Any]:
     return {
-        "recording_id": stream * THINGS + number,
-        "dt_recording_start": _time(number),
+        "recording_id": _recording_of(stream, number),
+        "dt_recording_start": time_of(number),
         "audio_stream_file_name": _text(stream, number, 80),
     }
 
 
 def _recording_end(stream: int, number: int) -> dict[str, Any]:
     return {
-        "recording_id": stream * THINGS + number - 1,
-        "dt_recording_end": _time(number),
+        "recording_id": _recording_of(stream, number),
+        "dt_recording_end": time_of(number),
         "total_bytes_received": number,
     }
 
@@ -119,23 +130,23 @@ def _connection(stream: int, number: int) -> dict[str, Any]:
         "client_host_ip_address": "2001:db8::1",
         "client_port": str(number % 65_536),
         "client_headers": _text(stream, number, number % 1000 + 20),
-        "dt_connection_request": _time(number),
+        "dt_connection_request": time_of(number),
     }
 
 
 def _connection_end(stream: int, number: int) -> dict[str, Any]:
     return {
         "websocket_connection_id": stream * THINGS + number - 1,
-        "dt_connection_closed": _time(number),
+        "dt_connection_closed": time_of(number),
     }
 
 
 def _message(stream: int, number: int) -> dict[str, Any]:
     return {
         "message_id": stream * THINGS + number,
-        "recording_id": stream,
+        "recording_id": _recording_of(stream, number),
         "message_type": "FRAME",
-        "dt_message_received": _time(number),
+        "dt_message_received": time_of(number),
     }
 
 
@@ -144,12 +155,17 @@ def _process(stream: int, number: int) -> dict[str, Any]:
         "process_id": stream * THINGS + number,
         "active_tasks": _text(stream, number, number % 300 + 20),
         "memory_usage_mb": number / 8,
-        "last_heartbeat": _time(number),
+        "last_heartbeat": time_of(number),
     }
 
 
 def _resource(stream: int, number: int) -> dict[str, Any]:
-    return {"disk_io_total_bytes": stream * THINGS + number, "cpu_percent": number / 4, "thread_count": 7}
+    # The stream twice, as in all others: a single bit that is flipped must not make it a row of another one.
+    return {
+        "disk_io_total_bytes": stream * THINGS + number,
+        "cpu_percent": number / 4,
+        "thread_count": stream,
+    }
 
 
 class _Kind(NamedTuple):
@@ -161,7 +177,7 @@ class _Kind(NamedTuple):
 
 
 # Row n is of kind n modulo their number.
-_KINDS = (
+KINDS = (
     _Kind("log_steps", tables.STEPS, _step),
     _Kind("log_function_execution", tables.FUNCTIONS, _function),
     _Kind("log_function_error", tables.FUNCTION_ERROR, _error),
@@ -179,15 +195,28 @@ _KINDS = (
 )
 
 
+# The kind that begins a recording.
+_BEGIN = next(index for index, kind in enumerate(KINDS) if kind.table is tables.RECORDING_CONFIG)
+
+
+def belonging_together(number: int) -> list[int]:
+    """Return the numbers of the rows that go or stay with row ``number`` in a pruning, itself included."""
+    kinds = len(KINDS)
+    first, kind = number - number % kinds, KINDS[number % kinds]
+    if "recording_id" in kind.table.columns:
+        return [first + index for index in range(kinds) if "recording_id" in KINDS[index].table.columns]
+    return [first + index for index in range(kinds) if KINDS[index].table is kind.table]
+
+
 def call(stream: int, number: int) -> Call:
     """Return the call that logs row ``number`` of ``stream``."""
-    function, table, columns, _ = _KINDS[number % len(_KINDS)]
+    function, table, columns, _ = KINDS[number % len(KINDS)]
     return Call(function, table, columns(stream, number))
 
 
 def _columns_in_use() -> dict[str, list[str]]:
     columns: dict[str, dict[str, None]] = {}
-    for kind in _KINDS:
+    for kind in KINDS:
         columns.setdefault(kind.table.name, {}).update(dict.fromkeys(kind.columns(1, 1)))
     return {name: list(arguments) for name, arguments in columns.items()}
 
@@ -195,7 +224,7 @@ def _columns_in_use() -> dict[str, list[str]]:
 # By table, the arguments that its rows are made of.
 COLUMNS = _columns_in_use()
 
-# By table, the arguments that say which row of which stream it is: two, or one that holds both.
+# By table, the arguments that say which row it is: the first holds the stream, the last the number.
 _IDENTITY = {
     tables.STEPS.name: ("recording_id", "step_id"),
     tables.FUNCTIONS.name: ("recording_id", "frame_no"),
@@ -225,9 +254,11 @@ def numbers_in(
     identity = [part for part in map(found.get, _IDENTITY[table]) if isinstance(part, int)]
     if len(identity) < len(_IDENTITY[table]):
         return
-    stream, number = identity if len(identity) == 2 else divmod(identity[0], THINGS)
+    stream, number = divmod(identity[0], THINGS)
+    if len(identity) == 2:
+        number = identity[1]
     for candidate in (number, number + 1):
-        kind = _KINDS[candidate % len(_KINDS)]
+        kind = KINDS[candidate % len(KINDS)]
         if kind.table.name != table or kind.second != (candidate > number):
             continue
         wanted = kind.columns(stream, candidate)

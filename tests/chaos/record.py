@@ -37,7 +37,9 @@ class Record:
         returned: For each stream, the number of the last row whose call has returned.
         stage: 0 before opening; 1 opening; 2 open; 3 closing; 4 closed.
         call_cpu: The longest call, or step of one that suspends, in nanoseconds of CPU time of its thread.
-        call_wall: The same as the clock has it, with all that the machine did meanwhile.
+        call_wait: The longest that a call, or step of one, made its thread wait, in nanoseconds; see
+            :mod:`~tests.chaos.waits`.
+        turn_wait: The same for a turn of the loop, whoever's it was.
         calls: How many calls of tasks have returned.
         calls_cpu: What they took together, in nanoseconds of CPU time.
         stall: The longest time without a turn of the loop, in nanoseconds.
@@ -49,13 +51,14 @@ class Record:
 
     stage = _slot(0)
     call_cpu = _slot(1)
-    call_wall = _slot(2)
+    call_wait = _slot(2)
     stall = _slot(3)
     dropped = _slot(4)
     failed_calls = _slot(5)
     fire = _slot(6)
     calls = _slot(8)
     calls_cpu = _slot(9)
+    turn_wait = _slot(10)
     # For whatever an attack wants to know.
     extra = _slot(7)
 
@@ -66,3 +69,10 @@ class Record:
             self._slots = memoryview(mmap.mmap(file.fileno(), _BYTES)).cast("q")
         self.began = self._slots[_HEAD : _HEAD + MAX_STREAMS]
         self.returned = self._slots[_HEAD + MAX_STREAMS :]
+
+    def note_call(self, cpu: int, wait: int) -> None:
+        """Take note of how long a call took, if none took longer."""
+        if cpu > self.call_cpu:
+            self.call_cpu = cpu
+        if wait > self.call_wait:
+            self.call_wait = wait

@@ -22,7 +22,7 @@ from async_enginelog.migrations import migrations
 if TYPE_CHECKING:
     from .victim import Victim
 
-__all__ = ["STAGES", "Moment", "arm", "keep_schema_old", "some_moment"]
+__all__ = ["RARE", "STAGES", "Moment", "arm", "keep_schema_old", "some_moment"]
 
 PACKAGE = "async_enginelog"
 
@@ -39,16 +39,22 @@ STAGES = {
     "checkpoint": "_write",
     "opening": "EngineLog.open EngineLog._make_spool EngineLog._new_run claim_run Spool.__init__ "
     "create_segment take_lock Writer._connected",
-    "migration": "Database.open Database.migrate Database._check_owner",
+    "migration": "Database.open Database.migrate Database._check_owner _migrate",
     "recovery": "recover_dead_runs _recover _commit_leftover Leftover.read Leftover.let_go take_leftover "
     "drop_lock runs_in is_alive Database.end_dead_runs",
     "aclose": "EngineLog._close EngineLog._end_writer EngineLog._end_threads Spool.close Spool._clean_up "
     "Spool._is_committed Database.end_run Writer._disconnect drop_lock",
+    "pruning": "Pruning._take_lone Pruning._delete_runs Pruning._give_room_back Recordings.judge "
+    "Recordings.delete_group Recordings._still_going Recordings._delete_whole Round.delete",
+    "salvage": "_replace_damaged _is_whole _replace _held _swap save_rows",
     "backup": "Maintenance.copy_to Connection.copy_pages Connection.copy_pages.<locals>.step",
 }
 
 # A line of these comes up thousands of times a second, of the others a few times in a life.
-BUSY = {"call", "batch", "commit", "checkpoint"}
+BUSY = {"call", "batch", "commit", "checkpoint", "pruning", "salvage"}
+
+# These take place only in an engine that prunes its log, or finds it damaged.
+RARE = {"pruning", "salvage"}
 
 
 class Moment(NamedTuple):

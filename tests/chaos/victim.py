@@ -29,8 +29,9 @@ from .deeds import AT_ONCE, CHORES, ENDINGS, close
 from .numbered import call
 from .orders import Orders
 from .record import Record
+from .waits import Stopwatch, watch_turns
 
-__all__ = ["OPEN", "Victim"]
+__all__ = ["OPEN", "Measured", "Victim"]
 
 # Other tasks have a turn after so many calls, as in any engine.
 BREATH = 64
@@ -55,6 +56,7 @@ class Victim:
     async def run(self) -> None:
         """Live and die."""
         self.loop = asyncio.get_running_loop()
+        watch_turns(self.loop, self.record)
         self.ending = self.loop.create_future()
         threading.Thread(target=self._listen, daemon=True).start()
         pulse = asyncio.create_task(self._take_pulse())
@@ -137,13 +139,13 @@ class Victim:
         record, stream, number = self.record, self.orders.first_stream + index, 0
         functions = {name: getattr(self.log, name) for name in dir(self.log) if name.startswith("log_")}
         begun = time.monotonic()
-        with _failures_counted(record):
+        with _failures_counted(record), Stopwatch() as watch:
             while self._goes_on(number):
                 number += 1
                 function, _, columns = call(stream, number)
                 log = functions[function]
                 record.began[index] = number
-                await _Measured(log(**columns), record)
+                await Measured(log(**columns), record, watch)
                 record.returned[index] = number
                 record.calls += 1
                 await self._wait_for_turn(number, begun)
@@ -160,13 +162,16 @@ class Victim:
         """Do the same in this thread; then, tell the future."""
         record, stream, number = self.record, self.orders.first_stream + index, 0
         begun = time.monotonic()
-        with _failures_counted(record):
+        with _failures_counted(record), Stopwatch() as watch:
             while self._goes_on(number):
                 number += 1
                 _, table, columns = call(stream, number)
                 record.began[index] = number
+                watch.start()
                 self.log.log_row_nowait(table.name, columns)
+                watch.stop()
                 record.returned[index] = number
+                record.note_call(watch.cpu, watch.asleep)
                 # Without a rate, a thread still must not log faster than any disk can take it.
                 early = begun + number / (self.orders.rate or 2000.0) - time.monotonic()
                 if early > 0:
@@ -180,31 +185,31 @@ def _set_done(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class _Measured:
+class Measured:
     """Await a call, and measure each of its steps: while it is suspended, others use the time."""
 
-    def __init__(self, call: Coroutine[Any, Any, None], record: Record) -> None:
-        self._call = call
+    def __init__(self, call: Coroutine[Any, Any, None], record: Record, watch: Stopwatch) -> None:
+        self.call = call
         self._record = record
+        self._watch = watch
 
     def __await__(self) -> Generator[Any, Any, None]:
-        step = partial(self._call.send, None)
+        step = partial(self.call.send, None)
         while True:
-            wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
+            self._watch.start()
             try:
                 awaited = step()
             except StopIteration:
                 return
             finally:
-                cpu, wall = time.thread_time_ns() - cpu, time.perf_counter_ns() - wall
-                record = self._record
-                record.call_cpu, record.call_wall = max(record.call_cpu, cpu), max(record.call_wall, wall)
-                record.calls_cpu += cpu
+                self._watch.stop()
+                self._record.note_call(self._watch.cpu, self._watch.asleep)
+                self._record.calls_cpu += self._watch.cpu
             try:
                 yield awaited
-                step = partial(self._call.send, None)
+                step = partial(self.call.send, None)
             except BaseException as error:
-                step = partial(self._call.throw, error)
+                step = partial(self.call.throw, error)
 
 
 class _failures_counted:  # noqa: N801  # reads as a statement

@@ -21,6 +21,7 @@ from .balance import Balance, settle
 from .orders import Orders
 from .record import MAX_STREAMS, Record
 from .victim import OPEN
+from .waits import CAN_TELL
 
 __all__ = ["PATIENCE", "Started", "account", "outcome", "recover", "start"]
 
@@ -63,6 +64,10 @@ class Started:
         while not done() and self.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         return done()
+
+    def wait_for_fire(self, timeout: float) -> bool:
+        """Wait until it carries out an order, or has ended; tell whether it did."""
+        return self.wait_until(lambda: self.record.fire > 0, timeout)
 
     def _wait_for(self, done: Callable[[], bool]) -> None:
         if not self.wait_until(done, PATIENCE) and self.process.poll() is None:
@@ -192,6 +197,7 @@ def account(database: Path, victims: Sequence[Started]) -> Balance:
 def outcome(times: int, balance: Balance, victims: Iterable[Started], why: str = "") -> Outcome:
     """Return what came of an attack on these victims."""
     records = [victim.record for victim in victims]
+    waits = [wait for record in records for wait in (record.call_wait, record.turn_wait)]
     return Outcome(
         times,
         balance.rows,
@@ -199,6 +205,8 @@ def outcome(times: int, balance: Balance, victims: Iterable[Started], why: str =
         balance.doubled,
         # Not every life measures all of it.
         longest(*(record.call_cpu / 1e9 or None for record in records)),
+        max(waits, default=0) / 1e9 if CAN_TELL else None,
         longest(*(record.stall / 1e9 or None for record in records)),
         "; ".join(filter(None, [why, *balance.faults])),
+        sum(record.failed_calls for record in records),
     )
