@@ -14,6 +14,9 @@ __all__ = ["Background"]
 
 T = TypeVar("T")
 
+# How soon a thread that found no memory looks for a job again, in seconds.
+NO_MEMORY_DELAY = 0.001
+
 _Jobs: TypeAlias = "SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]"
 
 
@@ -88,7 +91,7 @@ class Background:
 
 
 def _work(jobs: _Jobs) -> None:
-    while (entry := jobs.get()) is not None:
+    while (entry := _next_job(jobs)) is not None:
         future, job = entry
         if not future.set_running_or_notify_cancel():
             continue
@@ -96,3 +99,11 @@ def _work(jobs: _Jobs) -> None:
             future.set_result(job())
         except BaseException as error:
             future.set_exception(error)
+
+
+def _next_job(jobs: _Jobs) -> tuple[Future[Any], Callable[[], Any]] | None:
+    while True:
+        try:
+            return jobs.get()
+        except MemoryError:  # who ends now isn't replaced
+            time.sleep(NO_MEMORY_DELAY)

@@ -59,6 +59,7 @@ class Committer:
     def state(
         self,
         header: Header,
+        start: Position,
         position: Position,
         *,
         sign_of_life: datetime | None = None,
@@ -67,7 +68,7 @@ class Committer:
         dropped: int = 0,
         alive: bool = False,
     ) -> RunState:
-        """Return what the row of a run is to say; counts never go down."""
+        """Return what the row of a run is to say once it is read to ``position``; counts never go down."""
         return RunState(
             header.run,
             header.host[:100],
@@ -77,6 +78,7 @@ class Committer:
             self._text(sign_of_life or datetime.now(UTC)),
             accepted,
             on_console,
+            start,
             position,
             alive,
             dropped,
@@ -119,7 +121,8 @@ class Committer:
 
     async def _commit_carefully(self, database: Database, data: bytes, state: RunState) -> Outcome:
         rows, unreadable = await self._off_loop(lambda: _sift(data))
-        await self._set_aside(unreadable, state)
+        if unreadable:
+            await self._set_aside(unreadable, state)
         gather = partial(prepare, rows, as_stored=self.as_stored)
         try:
             await database.write(gather, state, added=self.now(), unreadable=len(unreadable))
@@ -145,11 +148,11 @@ def _sift(data: bytes) -> tuple[list[Row], list[bytes]]:
     rows: list[Row] = []
     unreadable: list[bytes] = []
     turns = Turns()
-    for line in data.splitlines(keepends=True):
+    for line in data.split(b"\n")[:-1]:  # not splitlines(), for which a line ends elsewhere, too
         try:
-            [(table, columns)], _ = decode(line)
+            [(table, columns)], _ = decode(line + b"\n")
             rows.append((table, plain_columns(table, columns)))
         except (TypeError, ValueError, AttributeError):
-            unreadable.append(line.rstrip())
+            unreadable.append(line)
         turns.give_way()
     return rows, unreadable

@@ -27,7 +27,7 @@ from .errors import DatabaseDamaged, NotAnEngineLog, PathError, RowRefused, Stor
 from .handover import hand_over
 from .ownership import is_open_to_all, more_open, stranger
 
-__all__ = ["Connection", "check_companions", "check_path", "storage_errors", "uri"]
+__all__ = ["Connection", "check_companions", "check_path", "is_open_here", "storage_errors", "uri"]
 
 T = TypeVar("T")
 
@@ -347,6 +347,7 @@ class _Handle(sqlite3.Connection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.name = str(arguments[0])
         self.thread = threading.current_thread()
         with _handles_lock:
             _handles.add(self)
@@ -360,6 +361,14 @@ class _Handle(sqlite3.Connection):
 
 _handles: weakref.WeakSet[_Handle] = weakref.WeakSet()
 _handles_lock = threading.Lock()
+
+
+def is_open_here(path: Path) -> bool:
+    """Tell whether a connection of this process has a database open, whose locks are those of the process."""
+    with _handles_lock:
+        handles = list(_handles)
+    names = {str(path), path.absolute().as_uri()}
+    return any(handle.thread.is_alive() and handle.name.partition("?")[0] in names for handle in handles)
 
 
 def _tidy_up() -> None:

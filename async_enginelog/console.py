@@ -42,6 +42,9 @@ MAX_WAITING = 10_000
 # be slower, and a process that is killed would take more of them along.
 MAX_BYTES = 4096
 
+# How soon to try again to write rows for which there was no memory, in seconds.
+NO_MEMORY_DELAY = 0.001
+
 # The same trouble is told again after so many seconds.
 QUIET = 30.0
 
@@ -67,9 +70,8 @@ class Console:
     def __init__(self) -> None:
         self.rows = 0
         self.dropped = 0
-        # Rows with their runs and numbers; and how many aren't written, those just being written included.
+        # Rows with their runs and numbers, those just being written included.
         self._rows: deque[ConsoleRow] = deque()
-        self._waiting = 0
         self._is_writing = False
         self._last_number = 0
         # Reentrant: while it is held, Python may throw something away that logs as it ends.
@@ -80,34 +82,48 @@ class Console:
     def put_row(self, run: int, line: bytes) -> bool:
         """Queue a row for standard error; tell whether there was room for it."""
         with self._lock:
-            if self._waiting >= MAX_WAITING:
+            if len(self._rows) >= MAX_WAITING:
                 self.dropped += 1
                 return False
-            self._waiting += 1
+            self._rows.append(ConsoleRow(run, self._last_number + 1, line))
             self.rows += 1
             self._last_number += 1
-            self._rows.append(ConsoleRow(run, self._last_number, line))
             if not self._is_writing:
                 self._background.submit(self._write_all)
                 self._is_writing = True
         return True
 
     def _write_all(self) -> None:
-        while rows := self._next_rows():
-            written = _write(rows)
-            with self._lock:
-                self._waiting -= len(rows)
-                self.rows -= len(rows) - written
-                self.dropped += len(rows) - written
+        while True:
+            try:
+                if not self._write_some():
+                    return
+            except MemoryError:  # the rows stay where they are, until there is some
+                time.sleep(NO_MEMORY_DELAY)
+
+    def _write_some(self) -> bool:
+        """Write some of the rows that wait; tell whether there were any."""
+        with self._lock:
+            rows = self._next_rows()
+            if not rows:
+                self._is_writing = False
+                return False
+        written = _write(rows)
+        with self._lock:
+            for _ in rows:
+                self._rows.popleft()
+            self.rows -= len(rows) - written
+            self.dropped += len(rows) - written
+        return True
 
     def _next_rows(self) -> list[ConsoleRow]:
         rows: list[ConsoleRow] = []
         size = 0
-        with self._lock:
-            while self._rows and (not rows or size + len(self._rows[0].line) <= MAX_BYTES):
-                rows.append(self._rows.popleft())
-                size += len(rows[-1].line) + HEAD_BYTES
-            self._is_writing = bool(rows)
+        for row in self._rows:
+            size += len(row.line) + HEAD_BYTES
+            if rows and size > MAX_BYTES:
+                break
+            rows.append(row)
         return rows
 
     def warn(self, subject: str, message: str) -> None:
@@ -138,6 +154,8 @@ def _write(rows: list[ConsoleRow]) -> int:
     try:
         sys.stderr.write("".join(texts))
         sys.stderr.flush()
+    except MemoryError:
+        raise
     except Exception:  # closed, none at all, or somebody's own
         return 0
     return len(texts)

@@ -34,7 +34,13 @@ Synchronous = Literal["NORMAL", "FULL"]
 
 
 class RunState(NamedTuple):
-    """What the row of a run in ENGINE_LOG_RUN says."""
+    """
+    What the row of a run in ENGINE_LOG_RUN says.
+
+    Attributes:
+        position: Up to where the spool was read; from ``start`` on.
+
+    """
 
     run: int
     host: str
@@ -44,6 +50,7 @@ class RunState(NamedTuple):
     sign_of_life: str
     accepted: int
     on_console: int
+    start: Position
     position: Position
     alive: bool
     dropped: int = 0
@@ -87,6 +94,8 @@ ON CONFLICT (ENGINE_RUN_ID) DO UPDATE SET
     ROWS_DROPPED = max(ROWS_DROPPED, excluded.ROWS_DROPPED),
     SPOOL_SEGMENT = excluded.SPOOL_SEGMENT, SPOOL_OFFSET = excluded.SPOOL_OFFSET,
     LAST_LOG_SEQ = excluded.LAST_LOG_SEQ
+-- What was read from ?16, ?17 on isn't to be committed by two.
+WHERE (coalesce(SPOOL_SEGMENT, 0), coalesce(SPOOL_OFFSET, 0)) <= (?16, ?17)
 RETURNING LAST_LOG_SEQ - ?11
 """
 
@@ -276,7 +285,8 @@ class Database(Connection):
 
         Raises:
             RowRefused: If SQLite can't store one of the rows; nothing is committed.
-            StorageError: If it can't be committed now, or nobody can tell whether it was.
+            StorageError: If it can't be committed now, or nobody can tell whether it was; or somebody else
+                has committed rows behind ``state.start``: a thread of a loop that was closed, say.
 
         What ``gather`` raises, this does, too.
 
@@ -366,7 +376,10 @@ def _schema_version(sqlite: sqlite3.Connection) -> int:
 
 def _write(sqlite: sqlite3.Connection, batch: Batch, state: RunState, added: str, unreadable: int) -> int:
     counts = (batch.rows, batch.new_rows, unreadable, state.alive, state.dropped)
-    [(last_seq,)] = sqlite.execute(_RUN_SQL, (*state[:8], *state.position, *counts)).fetchall()
+    found = sqlite.execute(_RUN_SQL, (*state[:8], *state.position, *counts, *state.start)).fetchall()
+    if not found:
+        raise StorageError(f"somebody else has committed rows of run {state.run} meanwhile")
+    [(last_seq,)] = found
     stored = _insert(sqlite, batch, (added, state.run, last_seq))
     if stored > batch.new_rows:
         sqlite.execute(_STORED_SQL, (stored - batch.new_rows, state.run))

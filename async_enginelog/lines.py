@@ -199,7 +199,7 @@ def decode(data: bytes) -> tuple[list[Row], list[bytes]]:
 def _decode_one_by_one(data: bytes) -> tuple[list[Row], list[bytes]]:
     rows: list[Row] = []
     unreadable: list[bytes] = []
-    for line in data.splitlines():
+    for line in data.split(b"\n")[:-1]:  # not splitlines(), for which a line ends elsewhere, too
         try:
             name, columns = orjson.loads(line)
             table = find_table(name)

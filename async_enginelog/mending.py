@@ -7,13 +7,21 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from .connection import is_open_here
 from .console import Console
 from .database import Database
 from .errors import DatabaseDamaged, NotAnEngineLog, StorageError
 from .handover import hand_over
 from .salvage import holds_our_rows
 from .segments import size_of
-from .setaside import is_ours, keep_wal, replace_damaged, unseen_in_wal
+from .setaside import (
+    finish_replacing,
+    is_being_replaced,
+    is_ours,
+    keep_wal,
+    replace_damaged,
+    unseen_in_wal,
+)
 
 __all__ = ["Mender"]
 
@@ -62,6 +70,8 @@ class Mender:
             StorageError: As :meth:`Database.open` does.
 
         """
+        if is_being_replaced(self._path):
+            await asyncio.to_thread(finish_replacing, self._path)
         if fault is not None and self._may_be_damage(fault):
             await self._save(fault)
         try:
@@ -90,6 +100,9 @@ class Mender:
         return code & 0xFF in _SUSPICIOUS and str(fault) != self._harmless
 
     async def _save(self, fault: StorageError) -> None:
+        if not isinstance(fault, DatabaseDamaged) and is_open_here(self._path):
+            self._harmless = str(fault)  # to look would harm that connection
+            return
         if isinstance(fault, DatabaseDamaged):
             self._console.warn("damage", f"{fault}; what can be saved is being saved, row by row")
         # Who meets the same damage again in a file that was found to be whole knows better.

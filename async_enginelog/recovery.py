@@ -96,7 +96,7 @@ async def _commit_leftover(
         data, position = await off_loop(lambda start=start: leftover.read(start, BATCH_ROWS))  # type: ignore[misc]
         if not data:
             return recovered
-        state = committer.state(header, position, sign_of_life=sign_of_life)
+        state = committer.state(header, start, position, sign_of_life=sign_of_life)
         recovered += (await committer.commit(database, data, state)).rows
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .background import Background
-from .connection import storage_errors
+from .connection import is_open_here, storage_errors
 from .damaged import MAGIC, Damaged, beside
 from .errors import StorageError
 from .leftovers import runs_in
@@ -34,13 +34,22 @@ from .salvaged import Saved
 from .segments import size_of, spool_folder
 from .walfile import unseen_commits
 
-__all__ = ["has_whole_free_list", "is_ours", "keep_wal", "replace_damaged", "unseen_in_wal"]
+__all__ = [
+    "finish_replacing",
+    "has_whole_free_list",
+    "is_being_replaced",
+    "is_ours",
+    "keep_wal",
+    "replace_damaged",
+    "unseen_in_wal",
+]
 
 # The names of the tables stand in a file of ours near its begin: in so many parts of so many bytes.
 PART_BYTES, MAX_PARTS = 1024 * 1024, 64
 # Somebody who writes to the damaged file meanwhile has it read again, so often.
 ATTEMPTS = 3
-# How long to wait for a writer of the damaged file to end its transaction, in seconds.
+# How long to wait for a writer of the damaged file to end its transaction, or for a connection to be
+# closed, in seconds.
 PATIENCE = 2.0
 
 
@@ -92,14 +101,34 @@ async def replace_damaged(path: Path, *, certain: bool = False) -> tuple[Saved, 
 
 
 def _replace_damaged(path: Path, stopped: threading.Event, certain: bool) -> tuple[Saved, Path] | None:
-    folder = spool_folder(path)
-    make_folder(folder)
+    make_folder(spool_folder(path))
+    with _only_one(path):
+        _finish_swap(path)
+        _wait_until_closed(path)
+        is_damaged = certain or (is_ours(path) and not _is_whole(path))
+        return _replace(path, stopped) if is_damaged else None
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
     try:
-        with FileLock(folder / "salvage.lock", blocking=False, mode=0o600):
-            is_damaged = certain or (is_ours(path) and not _is_whole(path))
-            return _replace(path, stopped) if is_damaged else None
+        with FileLock(spool_folder(path) / "salvage.lock", blocking=False, mode=0o600):
+            yield
     except Timeout:
         raise StorageError(f"{path} is damaged; another process is saving what can be saved") from None
+
+
+def _wait_until_closed(path: Path) -> None:
+    # To close a file takes away the locks that SQLite has on it anywhere in this process
+    # (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    end = time.monotonic() + PATIENCE
+    while is_open_here(path):
+        if time.monotonic() > end:
+            raise StorageError(
+                f"{path} may be damaged; it isn't looked at as long as something else in this process, such "
+                "as another log, has it open"
+            )
+        time.sleep(0.01)
 
 
 def _is_whole(path: Path) -> bool:
@@ -224,17 +253,57 @@ def _held(path: Path) -> Iterator[None]:
 
 
 def _swap(path: Path, aside: Path, fresh: Path) -> None:
-    """Have the fresh file take the place of the damaged one: at no moment is there none."""
+    """Have the fresh file take the place of the damaged one; at no moment is there none, if that can be."""
+    note = _note_of(path)
+    note.with_suffix(".new").write_text(aside.name, "utf-8")
+    os.replace(note.with_suffix(".new"), note)
     try:
         os.link(path, aside)
     except OSError:  # a file system without links
         os.replace(path, aside)
     os.replace(fresh, path)
-    # The WAL belongs to the file that is aside.
-    if size_of(wal := beside(path, "-wal")):
-        os.replace(wal, beside(aside, "-wal"))
-    wal.unlink(missing_ok=True)
-    beside(path, "-shm").unlink(missing_ok=True)
+    _finish_swap(path)
+
+
+def _note_of(path: Path) -> Path:
+    """Return the file that says under which name a damaged database is being set aside."""
+    return spool_folder(path) / "salvage.swap"
+
+
+def is_being_replaced(path: Path) -> bool:
+    """Tell whether somebody is about to put a fresh file in the place of a database, or died of it."""
+    return _note_of(path).exists()
+
+
+def finish_replacing(path: Path) -> None:
+    """
+    Bring to an end what somebody began who died: before that, the WAL beside a fresh file isn't its own.
+
+    Raises:
+        StorageError: If he is alive.
+
+    """
+    with storage_errors(path), _only_one(path):
+        _finish_swap(path)
+
+
+def _finish_swap(path: Path) -> None:
+    note = _note_of(path)
+    if not note.exists():
+        return
+    aside = path.with_name(note.read_text("utf-8"))
+    wal = beside(path, "-wal")
+    if not path.exists():
+        os.replace(aside, path)  # the damaged file, back in its place: it is saved anew
+    elif aside.exists() and aside.samefile(path):
+        aside.unlink()  # the same, by its other name
+    elif aside.exists():
+        # The WAL belongs to the file that is aside.
+        if size_of(wal):
+            os.replace(wal, beside(aside, "-wal"))
+        wal.unlink(missing_ok=True)
+        beside(path, "-shm").unlink(missing_ok=True)
+    note.unlink()
 
 
 def _free_name(path: Path) -> Path:

@@ -10,6 +10,7 @@ dies, however it dies. See :mod:`~async_enginelog.segments` for the files.
 from __future__ import annotations
 
 import asyncio
+import errno
 import mmap
 import os
 import threading
@@ -205,6 +206,8 @@ class Spool:
 
         # Oldest and newest segment that exist and aren't released, newest mapped; 0 as long as there is none.
         self._oldest, self._newest = 1, 0
+        # All before this one is committed; see KEPT.
+        self._drained = 1
         # A file to read each segment that isn't released, also when somebody removes its name.
         self._files: dict[int, BinaryIO] = {}
         self._retry_at = 0.0
@@ -281,14 +284,16 @@ class Spool:
             if not self._spares:
                 self._prepare_spare()
                 raise SpoolUnusable(self._reason())
-            spare = self._spares.popleft()
+            # All that may fail for want of memory comes first: a change of segments happens whole or not.
+            spare, newest = self._spares[0], self._newest + 1
+            write = spare.write
             # Before others know of it, who may fill it.
-            spare.write(line)
+            write(line)
             # Closing makes every write that still goes to the old segment fail, so that
             # it comes here; what was copied into it stays in its file.
             self._map.close()
-            self._map, self._write = spare, spare.write
-            self._newest += 1
+            self._map, self._write, self._newest = spare, write, newest
+            self._spares.popleft()
             self._prepare_spare()
 
     def _reason(self) -> str:
@@ -307,17 +312,19 @@ class Spool:
         if ready or self._closed or self._at_limit() or time.monotonic() < self._retry_at:
             return
         self._preparing = True
-        self._background.submit(self._prepare)
+        try:
+            self._background.submit(self._prepare)
+        except BaseException:
+            self._preparing = False
+            raise
 
     def _prepare(self) -> None:
-        spare, fault = None, None
-        try:
-            with self._lock:
-                number = self._newest + len(self._spares) + 1
-            # The lock isn't held any more: segments change meanwhile, but the sum stays the same.
-            spare = self._create(number)
-        except OSError as error:
-            fault = error
+        spare, fault = self._try_to_create()
+        if fault is not None and (kept := self._give_up_kept()):
+            # Room is needed more than a second copy.
+            for number in kept:
+                self._remove(number)
+            spare, fault = self._try_to_create()
         with self._lock:
             self.fault, self._preparing = fault, False
             if spare is None:
@@ -325,6 +332,24 @@ class Spool:
             else:
                 self._spares.append(spare)
             self._prepare_spare()
+
+    def _try_to_create(self) -> tuple[mmap.mmap | None, OSError | None]:
+        try:
+            with self._lock:
+                number = self._newest + len(self._spares) + 1
+            # The lock isn't held any more: segments change meanwhile, but the sum stays the same.
+            return self._create(number), None
+        except OSError as error:
+            return None, error
+        except MemoryError:
+            return None, OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    def _give_up_kept(self) -> range:
+        """Return the segments that are kept though all in them is committed; they aren't kept any more."""
+        with self._lock:
+            kept = range(self._oldest, self._drained)
+            self._oldest = max(self._oldest, self._drained)
+        return kept
 
     def _create(self, number: int) -> mmap.mmap:
         path = segment_path(self.folder, self.run, number)
@@ -405,6 +430,7 @@ class Spool:
     def release(self, position: Position) -> None:
         """Give back the room of what is before ``position``, but for the newest segment: it is committed."""
         with self._lock:
+            self._drained = max(self._drained, position.segment)
             first = position.segment - (0 if self._at_limit() else KEPT)
             drained = range(self._oldest, first)
             self._oldest = max(self._oldest, first)

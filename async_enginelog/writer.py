@@ -312,6 +312,7 @@ class Writer:
         accepted = spool.appended + spool.appended_by_threads + on_console
         state = self._committer.state(
             self._header,
+            self.position,
             position,
             accepted=accepted,
             on_console=on_console,

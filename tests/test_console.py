@@ -124,6 +124,28 @@ class TestPutRow:
             console.close(SOON)
         assert (console.rows, console.dropped) == (0, 4)
 
+    def test_waits_for_memory(
+        self, console: Console, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A row that is accepted stays until there is memory to write it, with those behind it."""
+        write = module._write
+        tries: list[int] = []
+
+        def forgetful(rows: list[ConsoleRow]) -> int:
+            tries.append(len(rows))
+            if len(tries) in (1, 2, 4):
+                raise MemoryError
+            return write(rows)
+
+        monkeypatch.setattr(module, "_write", forgetful)
+        for _ in range(100):
+            assert console.put_row(RUN, LINE)
+        console.close(SOON)
+        said = capsys.readouterr().err.encode().splitlines()
+        assert [row.number for row in rows_in(said)] == [*range(1, 101)]
+        assert (console.rows, console.dropped) == (100, 0)
+        assert len(tries) >= 4
+
     def test_counts_what_cannot_be_shown(self, console: Console) -> None:
         """A row that isn't text is counted as dropped."""
         console.put_row(RUN, b"\xff")

@@ -24,9 +24,10 @@ from .conftest import Query
 NOW = "2026-01-02 03:04:05.000006"
 
 
-def state(run: int = 1, offset: int = 100) -> RunState:
+def state(run: int = 1, offset: int = 100, start: int | None = None) -> RunState:
     """Return the state of a run that has accepted three rows."""
-    return RunState(run, "host", 17, "0.1.0", NOW, NOW, 3, 0, Position(1, offset), True)
+    begin = Position(1, offset if start is None else start)
+    return RunState(run, "host", 17, "0.1.0", NOW, NOW, 3, 0, begin, Position(1, offset), True)
 
 
 def steps(*numbers: int) -> Callable[[], Batch]:
@@ -131,6 +132,20 @@ class TestWriting:
             (3, 3, NOW),
         ]
         assert query("SELECT ROWS_STORED, LAST_LOG_SEQ FROM ENGINE_LOG_RUN") == [(3, 3)]
+
+    async def test_rows_are_not_committed_by_two(self, path: Path, query: Query) -> None:
+        """Who has read the same part of a spool as somebody else, and is later, commits nothing of it."""
+        base = await Database.open(path, create=True)
+        await base.write(steps(1, 2), state(start=0, offset=100), added=NOW)
+        for start in (0, 99):
+            with pytest.raises(StorageError, match="somebody else has committed rows of run 1 meanwhile"):
+                await base.write(steps(2, 3), state(start=start, offset=150), added=NOW)
+            await base.close()
+            base = await Database.open(path, create=True)
+        await base.write(steps(3), state(start=100, offset=150), added=NOW)
+        assert await base.progress_of(1) == (Position(1, 150), 3)
+        await base.close()
+        assert query("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS") == [(1,), (2,), (3,)]
 
     async def test_sequence_goes_on_over_all_runs(self, path: Path, query: Query) -> None:
         """LOG_SEQ continues where any run left it."""

@@ -18,6 +18,7 @@ import pytest
 
 from async_enginelog import EngineLog, LogClosed
 from async_enginelog.database import Database
+from async_enginelog.handover import Turns
 
 from .conftest import Query
 
@@ -33,6 +34,49 @@ def run_script(path: Path, script: str, *options: str) -> subprocess.CompletedPr
         text=True,
         timeout=30,
     )
+
+
+def test_loop_closed_while_rows_are_being_committed(
+    path: Path, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that is at it goes on, and comes too late: another log has committed its rows."""
+    reached, released = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+    give_way = Turns.give_way
+
+    def hang(self: Turns) -> None:
+        if not threads:
+            threads.append(threading.current_thread())
+        if threading.current_thread() is threads[0]:
+            reached.set()
+            released.wait(20)
+        give_way(self)
+
+    async def log_rows() -> None:
+        log = await EngineLog(path).open()
+        monkeypatch.setattr(Turns, "give_way", hang)
+        for number in range(2000):
+            log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_id": number})
+        while not reached.is_set():
+            await asyncio.sleep(0.001)
+
+    async def recover() -> None:
+        async with EngineLog(path) as log:
+            await log.flush()
+
+    with warnings.catch_warnings(), monkeypatch.context() as quiet:
+        warnings.simplefilter("ignore")
+        quiet.setattr(threading, "excepthook", lambda _: None)  # aiosqlite has no loop left to tell
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(log_rows())
+        loop.close()
+        asyncio.run(recover())
+        released.set()
+        threads[0].join(20)
+        asyncio.run(recover())
+    rows = query("SELECT count(*), count(DISTINCT STEP_ID) FROM ENGINE_DB_LOG_STEPS")
+    assert rows == [(2000, 2000)]
+    assert query("SELECT max(ROWS_COMMITTED) FROM ENGINE_LOG_RUN") == [(2000,)]
 
 
 class TestForgotten:

@@ -7,7 +7,10 @@ import errno
 import logging
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -38,6 +41,7 @@ from . import planted
 from .conftest import Query
 from .planted import empty_log
 
+ROOT = Path(__file__).parent.parent
 PAGE = 4096
 ROWS = 600
 
@@ -619,12 +623,41 @@ class TestEngine:
 
         assert log_path.read_bytes() == content
 
+    async def test_another_log_of_this_process(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As long as another has the file open, nobody else here opens it: that would take away its locks."""
+        monkeypatch.setattr(setaside, "PATIENCE", 0.05)
+        async with EngineLog(path):
+            for certain in (True, False):
+                with pytest.raises(StorageError, match="may be damaged; it isn't looked at as long as"):
+                    await replace_damaged(path, certain=certain)
+        assert await replace_damaged(path) is None
+
     async def test_reader(self, log_path: Path) -> None:
         """A reader says that the file is damaged, and changes nothing."""
         overwrite(log_path, *range(2, log_path.stat().st_size // PAGE), content=b"\xa5" * PAGE)
         with pytest.raises(DatabaseDamaged):
             database = await Database.open_reader(log_path)
             await database.close()
+
+
+DIE_IN = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from async_enginelog.setaside import replace_damaged
+
+name, number, path = sys.argv[1:]
+function, calls = getattr(os, name), 0
+
+def call(*arguments):
+    global calls
+    calls += 1
+    if calls == int(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return function(*arguments)
+
+setattr(os, name, call)
+asyncio.run(replace_damaged(Path(path)))
+"""
 
 
 class TestDamagedWal:
@@ -689,6 +722,30 @@ class TestDamagedWal:
             rows = connection.execute("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS ORDER BY 1").fetchall()
         assert rows == [(step,) for step in range(1, number + 1)]
         assert number > 100
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="a process is killed in another way there")
+    @pytest.mark.parametrize("call", ["replace 1", "link 1", "replace 2", "replace 3"])
+    def test_killed_while_files_change_names(self, killed: Path, call: str) -> None:
+        """Whoever dies of it, the fresh file never gets the WAL of the damaged one, and no row is lost."""
+        for segment in spool_folder(killed).glob("*.jsonl"):
+            segment.unlink()
+        with killed.open("r+b") as file:  # the encoding, which no row needs
+            file.seek(56)
+            file.write(b"\xff\xff\xff\xff")
+        done = subprocess.run([sys.executable, "-c", DIE_IN, *call.split(), str(killed)], cwd=ROOT)
+        assert done.returncode == -signal.SIGKILL
+
+        async def open_and_close() -> None:
+            async with EngineLog(killed) as log:
+                await log.log_steps(step_id=50)
+
+        asyncio.run(open_and_close())
+        with closing(sqlite3.connect(killed)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            rows = connection.execute("SELECT STEP_ID FROM ENGINE_DB_LOG_STEPS ORDER BY 1").fetchall()
+        assert rows == [(number,) for number in range(51)]
+        assert killed.stat().st_nlink == 1
+        assert not [*killed.parent.glob("*-salvage-*"), *spool_folder(killed).glob("salvage.swap*")]
 
     def test_whole_wal(self, killed: Path, caplog: pytest.LogCaptureFixture) -> None:
         """A WAL that is whole, as after any death, isn't worth a word."""

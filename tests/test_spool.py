@@ -8,9 +8,11 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from async_enginelog import segments
 from async_enginelog import spool as spool_module
 from async_enginelog.errors import SpoolUnusable
 from async_enginelog.segments import Header, Position, lock_path, segment_path
@@ -206,6 +208,61 @@ class TestAppendAndRead:
 
         wait_for(takes_rows_again)
         spool.close("closed", committed=spool.end, timeout=5)
+
+    async def test_disk_that_is_full_gets_back_what_is_only_kept(
+        self, build: Callable[..., Spool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A segment that is kept for a damaged WAL goes before a row goes to the console for want of room."""
+        spool = build()
+        wait_for(lambda: len(spool._spares) == spool_module.SPARES)
+        while spool.end.segment < 2:
+            spool.append(LINE)
+        wait_for(lambda: len(spool._spares) == spool_module.SPARES)
+        spool.release(spool.end)
+        assert segment_path(tmp_path, 5, 1).exists()
+
+        create = segments.create_segment
+
+        def no_room(path: Path, *arguments: object) -> object:
+            if segment_path(tmp_path, 5, 1).exists():
+                raise OSError(errno.ENOSPC, "no room")
+            return create(path, *arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(spool_module, "create_segment", no_room)
+        while spool.end.segment < 6:
+            wait_for(lambda: len(spool._spares) == spool_module.SPARES)
+            spool.append(LINE)
+        assert not segment_path(tmp_path, 5, 1).exists()
+        assert spool.fault is None
+        spool.close("done", committed=spool.end, timeout=5)
+
+    async def test_no_memory_within_a_change_of_segments(self, build: Callable[..., Spool]) -> None:
+        """A change happens whole or not at all: what is read is what was taken, in its place."""
+
+        class Forgetful:
+            def __init__(self, segment: Any) -> None:
+                self.segment = segment
+
+            @property
+            def write(self) -> Any:
+                spool._spares[0] = self.segment
+                raise MemoryError
+
+        spool = build()
+        lines = []
+        wait_for(lambda: len(spool._spares) == spool_module.SPARES)
+        for number in range(400):
+            lines.append(b'["ENGINE_DB_LOG_STEPS",{"step_name":"%d%s"}]\n' % (number, b"x" * 1000))
+            if number in (50, 250):
+                wait_for(lambda: len(spool._spares) == spool_module.SPARES)
+                spool._spares[0] = Forgetful(spool._spares[0])  # type: ignore[assignment]
+            try:
+                spool.append(lines[-1])
+            except MemoryError:
+                lines.pop()
+        assert len(lines) == 398
+        assert await read_all(spool) == b"".join(lines)
+        spool.close("done", committed=spool.end, timeout=5)
 
     def test_folder_that_was_removed(self, build: Callable[..., Spool], tmp_path: Path) -> None:
         """The folder is made again when somebody removed it."""

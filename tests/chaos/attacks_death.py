@@ -14,6 +14,7 @@ from typing import Any
 
 from .attack import Attack, Broken, Outcome, Skipped
 from .balance import NOTHING
+from .deeds import SHORTAGE
 from .stages import RARE, STAGES, Moment, some_moment
 from .victim import OPEN
 from .victims import PATIENCE, Started, account, outcome, start
@@ -109,7 +110,7 @@ def _die_at(database: Path, moment: Moment, way: str) -> tuple[Started, bool]:
         if way == "out of memory":
             # It may go on for as long as it finds memory; or wait for good, in Python itself, for a thread
             # that has started and found none (https://github.com/python/cpython/issues/140746).
-            victim.wait_until(lambda: False, 0.3)
+            victim.wait_until(lambda: False, 2 * SHORTAGE)
             victim.kill()
         victim.wait()
     return victim, reached

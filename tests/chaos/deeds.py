@@ -6,6 +6,7 @@ import faulthandler
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,7 @@ from async_enginelog.maintenance import Maintenance
 if TYPE_CHECKING:
     from .victim import Victim
 
-__all__ = ["AT_ONCE", "CHORES", "ENDINGS", "close"]
+__all__ = ["AT_ONCE", "CHORES", "ENDINGS", "SHORTAGE", "close"]
 
 # -- chores -----------------------------------------------------------------------------------------
 
@@ -58,6 +59,9 @@ CHORES: dict[str, Callable[[Victim], Any]] = {"flush": flush, "backup": back_up,
 
 # -- endings ----------------------------------------------------------------------------------------
 
+# How long somebody who takes all memory keeps it, in seconds.
+SHORTAGE = 0.3
+
 
 def close(victim: Victim) -> None:
     """Leave the block of the log, and then the process, in order."""
@@ -74,17 +78,31 @@ def leave(victim: Victim) -> NoReturn:
 
 
 def take_all_memory(victim: Victim) -> None:
-    """Take what memory there is, with little left to take, until somebody has none."""
+    """
+    Take what memory there is, with little left to take, until somebody has none; give it back a while later.
+
+    What is on its way to the console is in memory alone: it gets there once there is some again.
+
+    """
     import resource
 
     size = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + 2_000_000, resource.RLIM_INFINITY))
     hoard: list[bytearray] = []
+    taken = threading.Event()
+
+    def give_back() -> None:
+        taken.wait()
+        time.sleep(SHORTAGE)
+        hoard.clear()
+
+    # Before there is no memory for a thread.
+    threading.Thread(target=give_back, daemon=True).start()
     for size in (1 << 20, 1 << 16, 1 << 12, 1 << 8):
         with suppress(MemoryError):
             while True:
                 hoard.append(bytearray(size))
-    victim.hoard = hoard  # type: ignore[attr-defined]
+    taken.set()
 
 
 def _signal_myself(name: str) -> Callable[[Victim], None]:

@@ -54,8 +54,8 @@ def test_a_broken_promise_is_named(
         (Outcome(1, 1, lost=1), "BROKEN: rows are lost"),
         (Outcome(1, 1, doubled=1), "BROKEN: rows are doubled"),
         (Outcome(1, 1, raised=3), "BROKEN: 3 calls raised"),
-        (Outcome(1, 1, longest_call=2 * BOUND), "BROKEN: a call computed for 0.20 s"),
-        (Outcome(1, 1, longest_wait=2 * BOUND), "BROKEN: a call or the loop waited for 0.20 s"),
+        (Outcome(1, 1, longest_call=2 * BOUND), "BROKEN: a call computed for 0.50 s"),
+        (Outcome(1, 1, longest_wait=2 * BOUND), "BROKEN: a call or the loop waited for 0.50 s"),
         (Outcome(1, 1, longest_call=BOUND, longest_wait=BOUND, longest_stall=5.0), "holds"),
     ],
 )
