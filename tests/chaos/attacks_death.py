@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .attack import Attack, Broken, Outcome, Skipped
-from .balance import NOTHING
+from .balance import NOTHING, Balance, console_lines
 from .deeds import SHORTAGE
 from .stages import RARE, STAGES, Moment, some_moment
 from .victim import OPEN
@@ -37,10 +37,10 @@ WAYS = {
     "sys.exit": "sys.exit() in a handler ends the engine, and nothing is lost.",
     "sys.exit in a signal handler": "An exception in the middle of whatever the log does harms no row.",
     "segfault": "What was accepted survives a segmentation fault.",
-    "out of memory": "With no memory left (RLIMIT_AS), what was accepted survives.",
+    "out of memory": "With no memory left (RLIMIT_AS), what was accepted survives, if it is on the disk.",
 }
 
-ONLY_LINUX = {"out of memory"}
+ONLY_LINUX = MAY_LOSE = {"out of memory"}
 
 
 def _die(way: str) -> Any:
@@ -76,7 +76,21 @@ def _deaths(folder: Path, seconds: float, chance: random.Random, way: str, stage
         total += account(place / "e.db", chain)
         everybody += chain
     seen = ", ".join(f"{stage} {times}" for stage, times in sorted(where.items()))
-    return outcome(sum(where.values()), total, everybody, f"died in {seen}")
+    why = _excuse(total, everybody) if way in MAY_LOSE else ""
+    return outcome(sum(where.values()), total, everybody, f"{why}died in {seen}")
+
+
+def _excuse(total: Balance, victims: list[Started]) -> str:
+    """Say what can't be kept where nothing can be written: rows that were on their way to the console."""
+    unsaid = sum(
+        max(0, victim.record.on_console - sum(1 for _ in console_lines(victim.console))) for victim in victims
+    )
+    # What is lost is counted before and after the recovery.
+    if total.lost > 2 * unsaid:
+        raise Broken(f"{total.lost} rows are lost, {unsaid} were on their way to the console: {total}")
+    return (
+        f"lost are rows on their way to the console, in memory alone: {unsaid:,} were; " if total.lost else ""
+    )
 
 
 def _first(database: Path, chance: random.Random) -> Started:
@@ -121,7 +135,9 @@ _attack = partial(Attack, least=0.3)
 
 ATTACKS = [
     *(
-        _attack(f"death: {way}", promise, _die(way), may_raise=way == "out of memory")
+        _attack(
+            f"death: {way}", promise, _die(way), may_lose=way in MAY_LOSE, may_raise=way == "out of memory"
+        )
         for way, promise in WAYS.items()
     ),
     _attack(

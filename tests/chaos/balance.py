@@ -24,7 +24,7 @@ from async_enginelog.tables import TABLES
 from .numbered import COLUMNS, belonging_together, numbers_in
 from .record import Record
 
-__all__ = ["Balance", "Streams", "settle"]
+__all__ = ["Balance", "Streams", "console_lines", "settle"]
 
 # Tells whether rows of a stream, which belong together, may be gone since somebody has pruned.
 MayGo = Callable[[int, list[int]], bool]
@@ -118,7 +118,7 @@ def settle(
         for line in _pending_lines(database.with_name(f"{database.name}-spool"), positions):
             ledger.find("pending", *_parsed(line), datetime.isoformat)
     for victim in ledger.victims:
-        for line in _console_lines(victim.console):
+        for line in console_lines(victim.console):
             ledger.find("console", *_parsed(line), datetime.isoformat)
     if recovered and counted:
         ledger.compare_counts(_counts(database))
@@ -283,7 +283,7 @@ def _pending_lines(folder: Path, positions: _Positions) -> Iterator[bytes]:
         yield from data[start : end if end >= 0 else None].split(b"\n")[:-1]
 
 
-def _console_lines(capture: Path) -> Iterator[bytes]:
+def console_lines(capture: Path) -> Iterator[bytes]:
     if capture.exists():
         with capture.open("rb") as lines:
             for line in lines:

@@ -44,6 +44,7 @@ class Record:
         calls_cpu: What they took together, in nanoseconds of CPU time.
         stall: The longest time without a turn of the loop, in nanoseconds.
         dropped: What ``statistics().dropped`` said last.
+        on_console: How many rows the log had put on the console when a call last returned.
         failed_calls: Calls that raised something other than LogClosed.
         fire: Nanoseconds of the monotonic clock when an order was carried out.
 
@@ -59,6 +60,7 @@ class Record:
     calls = _slot(8)
     calls_cpu = _slot(9)
     turn_wait = _slot(10)
+    on_console = _slot(11)
     # For whatever an attack wants to know.
     extra = _slot(7)
 

@@ -147,6 +147,7 @@ class Victim:
                 record.began[index] = number
                 await Measured(log(**columns), record, watch)
                 record.returned[index] = number
+                record.on_console = self.log._console.rows
                 record.calls += 1
                 await self._wait_for_turn(number, begun)
 
@@ -171,6 +172,7 @@ class Victim:
                 self.log.log_row_nowait(table.name, columns)
                 watch.stop()
                 record.returned[index] = number
+                record.on_console = self.log._console.rows
                 record.note_call(watch.cpu, watch.asleep)
                 # Without a rate, a thread still must not log faster than any disk can take it.
                 early = begun + number / (self.orders.rate or 2000.0) - time.monotonic()
