@@ -142,6 +142,8 @@ class Writer:
         """Let other tasks run, and the writer catch up, but only for a moment."""
         spool = self._spool
         spool.attention = spool.appended + PAUSE_ROWS
+        if asyncio.current_task() is None:
+            return  # whoever drives a coroutine by himself can't suspend it
         filling_up = spool.is_filling_up(self.position)
         computed = time.thread_time()
         await asyncio.sleep(0)

@@ -839,10 +839,12 @@ class TestHarmless:
             return 1
 
         def drive() -> None:
-            for _ in range(3000):
-                with pytest.raises(StopIteration, match="1"):
-                    nothing().send(None)
-            done.set()
+            try:
+                for _ in range(3000):
+                    with pytest.raises(StopIteration, match="1"):
+                        nothing().send(None)
+            finally:
+                done.set()
 
         done = asyncio.Event()
         asyncio.get_running_loop().call_soon(drive)
