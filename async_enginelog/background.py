@@ -10,11 +10,11 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["Background"]
+__all__ = ["NO_MEMORY_DELAY", "Background"]
 
 T = TypeVar("T")
 
-# How soon a thread that found no memory looks for a job again, in seconds.
+# How soon a thread that found no memory tries again, in seconds.
 NO_MEMORY_DELAY = 0.001
 
 _Jobs: TypeAlias = "SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]"

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .background import Background
+from .background import NO_MEMORY_DELAY, Background
 from .terminal import harmless
 
 __all__ = ["Console", "ConsoleRow", "rows_in"]
@@ -41,9 +41,6 @@ MAX_WAITING = 10_000
 # So many bytes of rows are written at once: what Linux writes to a pipe as a whole. One row at a time would
 # be slower, and a process that is killed would take more of them along.
 MAX_BYTES = 4096
-
-# How soon to try again to write rows for which there was no memory, in seconds.
-NO_MEMORY_DELAY = 0.001
 
 # The same trouble is told again after so many seconds.
 QUIET = 30.0

@@ -11,10 +11,11 @@ from typing import BinaryIO, NamedTuple
 
 from .pages import PAGE_BYTES, TABLE_INNER, Page, free_pages, page_bytes_of
 from .pointermap import LEAVES, PointerMap
+from .segments import beside
 from .trees import Trees
 from .walfile import Wal, read_wal
 
-__all__ = ["MAGIC", "Damaged", "Entry", "beside"]
+__all__ = ["MAGIC", "Damaged", "Entry"]
 
 # How each database begins.
 MAGIC = b"SQLite format 3\0"
@@ -190,8 +191,3 @@ class Damaged:
             return file.read(self.page_bytes)
         except OSError:  # a bad place on the disk
             return b""
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """Return the file that SQLite, or this package, keeps beside a database."""
-    return path.with_name(path.name + suffix)

@@ -18,7 +18,7 @@ from .connection import Connection, check_companions, check_path, storage_errors
 from .errors import DatabaseDamaged, NotAnEngineLog, RowRefused, SchemaTooNew, StorageError
 from .migrations import APPLICATION_ID, SCHEMA, migrations, version_of
 from .ownership import FILE_MODE, create_file
-from .segments import Position, size_of
+from .segments import Position, beside, size_of
 
 __all__ = ["WAL_LIMIT_BYTES", "Database", "DeadRun", "Progress", "RunState"]
 
@@ -297,7 +297,7 @@ class Database(Connection):
             self.check_file()
             rows = _write(sqlite, gather(), state, added, unreadable)
             self.check_file()
-            self.wal_bytes = size_of(self.path.with_name(f"{self.path.name}-wal"))
+            self.wal_bytes = size_of(beside(self.path, "-wal"))
             return rows
 
         try:

@@ -674,7 +674,7 @@ class EngineLog:
             flushes=writer.flushes,
             spool_bytes=spool.disk_bytes(),
             database_bytes=segments.size_of(database_path),
-            wal_bytes=segments.size_of(database_path.with_name(f"{database_path.name}-wal")),
+            wal_bytes=segments.size_of(segments.beside(database_path, "-wal")),
             last_fault=str(fault) if fault else None,
         )
 

@@ -13,7 +13,7 @@ from .database import Database
 from .errors import DatabaseDamaged, NotAnEngineLog, StorageError
 from .handover import hand_over
 from .salvage import holds_our_rows
-from .segments import size_of
+from .segments import beside, size_of
 from .setaside import (
     finish_replacing,
     is_being_replaced,
@@ -122,7 +122,7 @@ class Mender:
         commits = 0
         # An engine in another process may be between writing a commit and showing it: but not again.
         for _ in range(2):
-            end = size_of(self._path.with_name(f"{self._path.name}-wal"))
+            end = size_of(beside(self._path, "-wal"))
             seen = await database.frames_in_wal() if end else -1
             if seen < 0:
                 return

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from .connection import Connection, check_path, uri
-from .damaged import beside
 from .errors import DatabaseDamaged, NotAnEngineLog, PathError, StorageError
 from .legacy import OldColumn, OldTable
 from .migrations import APPLICATION_ID
+from .segments import beside
 from .tables import TABLES, WEBSOCKET_CONNECTION, WEBSOCKET_MESSAGE
 
 __all__ = ["OldFile", "OldTables"]

@@ -27,6 +27,7 @@ __all__ = [
     "SEGMENT_BYTES",
     "Header",
     "Position",
+    "beside",
     "create_segment",
     "first_lines",
     "is_disk_fault",
@@ -188,6 +189,11 @@ def slices(data: bytes, size_bytes: int) -> Iterator[bytes]:
         end = data.find(b"\n", min(first + size_bytes, len(data)) - 1) + 1
         yield data[first:end]
         first = end
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Return the file that SQLite, or this package, keeps beside a database."""
+    return path.with_name(path.name + suffix)
 
 
 def size_of(path: Path) -> int:

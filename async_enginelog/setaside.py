@@ -24,14 +24,14 @@ from filelock import FileLock, Timeout
 
 from .background import Background
 from .connection import is_open_here, storage_errors
-from .damaged import MAGIC, Damaged, beside
+from .damaged import MAGIC, Damaged
 from .errors import StorageError
 from .leftovers import runs_in
 from .migrations import APPLICATION_ID
 from .ownership import create_file, make_folder
 from .salvage import NEWEST, fresh_database, save_rows
 from .salvaged import Saved
-from .segments import size_of, spool_folder
+from .segments import beside, size_of, spool_folder
 from .walfile import unseen_commits
 
 __all__ = [

@@ -13,12 +13,11 @@ from typing import Self
 
 from .. import reading
 from ..connection import check_path, uri
-from ..damaged import beside
 from ..database import Database
 from ..errors import NotAnEngineLog, StorageError
 from ..migrations import migrations
 from ..reading import RunRow
-from ..segments import segments_of, size_of, spool_folder
+from ..segments import beside, segments_of, size_of, spool_folder
 from ..tables import FUNCTION_ERROR, FUNCTIONS, STEPS
 from ..unfinished import count_left_open
 from .doctor_facts import Holders, Log, SetBack

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import reading
-from ..segments import size_of
+from ..segments import beside, size_of
 from ..tables import TABLES
 from .common import (
     DatabaseArgument,
@@ -60,7 +60,7 @@ async def _figures(path: Path) -> dict[str, Any]:
         "first_run_started": min((run.started for run in runs if run.started), default=None),
         "last_sign_of_life": max((run.sign_of_life for run in runs if run.sign_of_life), default=None),
         "database_bytes": size_of(path),
-        "wal_bytes": size_of(path.with_name(f"{path.name}-wal")),
+        "wal_bytes": size_of(beside(path, "-wal")),
         "spool_bytes": spool_bytes(path),
     }
 
