@@ -136,32 +136,6 @@ def drop_lock(lock: FileLock, *, remove: bool) -> None:
             pass
 
 
-class _Lock:
-    """
-    A lock that refuses whom it would block for good.
-
-    While a thread holds it, Python may throw something away in that thread, which logs that it ends (a
-    generator, a task whose exception nobody saw). Such a row can't wait for the lock, and must not go in
-    between: it goes to the console.
-
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holder: int | None = None
-
-    def __enter__(self) -> None:
-        me = threading.get_ident()
-        if self._holder == me:
-            raise SpoolUnusable("the spool is at work in the very thread that logs")
-        self._lock.acquire()
-        self._holder = me
-
-    def __exit__(self, *_: object) -> None:
-        self._holder = None
-        self._lock.release()
-
-
 class Spool:
     """
     Take rows in at one end and give them to the writer at the other.
@@ -214,8 +188,9 @@ class Spool:
         self._map = self._first_map()
         self._write = self._map.write
 
-        # Guards all that follows, and the change of segments.
-        self._lock = _Lock()
+        # Guards all that follows, and the change of segments. Python's own: one written in Python would stay
+        # held, should a signal handler raise between taking it and saying so.
+        self._lock = threading.RLock()
         # For the counter alone: reentrant, as a row that is in the spool must be counted.
         self._count_lock = threading.RLock()
         self._spares: deque[mmap.mmap] = deque()
@@ -273,6 +248,10 @@ class Spool:
             self.appended_by_threads += 1
 
     def _append_to_next_segment(self, line: bytes) -> None:
+        # While a thread holds the lock, Python may throw something away in that thread, which logs that it
+        # ends (a generator, a task whose exception nobody saw). Such a row must not go in between.
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # threading.Condition asks the same
+            raise SpoolUnusable("the spool is at work in the very thread that logs")
         with self._lock:
             try:
                 self._write(line)  # another thread may have changed segments meanwhile
@@ -291,9 +270,11 @@ class Spool:
             write(line)
             # Closing makes every write that still goes to the old segment fail, so that
             # it comes here; what was copied into it stays in its file.
-            self._map.close()
-            self._map, self._write, self._newest = spare, write, newest
-            self._spares.popleft()
+            try:
+                self._map.close()
+            finally:  # a signal handler may raise as soon as it is closed
+                self._map, self._write, self._newest = spare, write, newest
+                self._spares.popleft()
             self._prepare_spare()
 
     def _reason(self) -> str:
@@ -501,7 +482,7 @@ class Spool:
         The map is shared memory: a row of the child would land on top of the parent's.
 
         """
-        self._lock = _Lock()  # the parent's may have been held in the fork
+        self._lock = threading.RLock()  # the parent's may have been held in the fork
         self._closed = "this log was opened before a fork; open one in the child"
         self._closed_at = 0
         self._map.close()

@@ -264,6 +264,34 @@ class TestAppendAndRead:
         assert await read_all(spool) == b"".join(lines)
         spool.close("done", committed=spool.end, timeout=5)
 
+    async def test_signal_handler_that_raises_within_a_change_of_segments(
+        self, build: Callable[..., Spool]
+    ) -> None:
+        """Whoever is interrupted between one segment and the next leaves a spool that is read to its end."""
+
+        class Interrupted:
+            def __init__(self, segment: Any) -> None:
+                self.segment = segment
+
+            def close(self) -> None:
+                self.segment.close()
+                raise SystemExit
+
+        spool = build()
+        wait_for(lambda: len(spool._spares) == spool_module.SPARES)
+        spool._map = Interrupted(spool._map)  # type: ignore[assignment]
+        lines = []
+        with pytest.raises(SystemExit):
+            for number in range(400):
+                lines.append(b'["ENGINE_DB_LOG_STEPS",{"step_name":"%d%s"}]\n' % (number, b"x" * 1000))
+                spool.append(lines[-1])
+        end = spool.end
+        assert await read_all(spool) == b"".join(lines)
+        spool.append(LINE)
+        assert await read_all(spool) == b"".join(lines) + LINE
+        assert end < spool.end
+        assert spool.close("done", committed=spool.end, timeout=5)
+
     def test_folder_that_was_removed(self, build: Callable[..., Spool], tmp_path: Path) -> None:
         """The folder is made again when somebody removed it."""
         folder = tmp_path / "spool"

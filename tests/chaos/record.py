@@ -46,6 +46,7 @@ class Record:
         dropped: What ``statistics().dropped`` said last.
         on_console: How many rows the log had put on the console when a call last returned.
         failed_calls: Calls that raised something other than LogClosed.
+        in_asyncio: 1 if a signal handler raised in the middle of what asyncio itself was doing.
         fire: Nanoseconds of the monotonic clock when an order was carried out.
 
     """
@@ -61,6 +62,7 @@ class Record:
     calls_cpu = _slot(9)
     turn_wait = _slot(10)
     on_console = _slot(11)
+    in_asyncio = _slot(12)
     # For whatever an attack wants to know.
     extra = _slot(7)
 

@@ -21,7 +21,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from async_enginelog import EngineLog, LogClosed, database, segments
 
@@ -245,8 +246,7 @@ def main(orders: Orders) -> None:
         database.CHECKPOINT_PAGES = orders.checkpoint_pages
     victim = Victim(orders)
     if sys.platform != "win32":
-        # An exception in the middle of whatever the main thread is doing.
-        signal.signal(signal.SIGUSR1, lambda *_: sys.exit(4))
+        signal.signal(signal.SIGUSR1, partial(_exit_wherever, victim.record))
         # Who hangs is asked where.
         faulthandler.register(signal.SIGUSR2)
     for name in orders.setup:
@@ -255,6 +255,12 @@ def main(orders: Orders) -> None:
         _function(orders.life)(victim)
     else:
         asyncio.run(victim.run())
+
+
+def _exit_wherever(record: Record, number: int, frame: FrameType | None) -> NoReturn:
+    """Raise in the middle of whatever the main thread is doing."""
+    record.in_asyncio = frame is not None and str(frame.f_globals.get("__name__")).startswith("asyncio.")
+    sys.exit(4)
 
 
 def _function(name: str) -> Callable[[Victim], Any]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ ROOT = Path(__file__).parent.parent.parent
 # Nothing that a victim is told to do takes longer, in seconds.
 PATIENCE = 30.0
 
+# An event loop that may hang by itself is waited for this long, in seconds: longer than a log takes to close.
+ASYNCIO_PATIENCE = 12.0
+
 _streams = itertools.count(1, MAX_STREAMS)
 
 
@@ -43,6 +46,8 @@ class Started:
         self.record = Record(Path(orders.record))
         self.first_stream = orders.first_stream
         self.streams = orders.tasks + orders.threads
+        # Whether asyncio itself hung, and had to be killed.
+        self.stuck = False
 
     @property
     def rows(self) -> int:
@@ -93,14 +98,21 @@ class Started:
         """
         Wait for its end.
 
+        A signal handler that raises while asyncio itself is at work may make it forget to call what is ready,
+        and wait for it for good (https://github.com/python/cpython/issues/83803): such a victim is killed.
+
         Raises:
             Broken: If it doesn't end, though it should.
 
         """
         try:
-            code = self.process.wait(timeout)
+            code = self.process.wait(ASYNCIO_PATIENCE if self.record.in_asyncio else timeout)
         except subprocess.TimeoutExpired:
-            raise Broken(f"a victim doesn't end within {timeout:g} s; {self._where_it_hangs()}") from None
+            if not self.record.in_asyncio:
+                raise Broken(f"a victim doesn't end within {timeout:g} s; {self._where_it_hangs()}") from None
+            self.stuck = True
+            self.kill()
+            code = self.process.wait(timeout)
         assert self.process.stdin is not None
         try:
             self.process.stdin.close()
@@ -194,9 +206,15 @@ def account(database: Path, victims: Sequence[Started]) -> Balance:
     )
 
 
-def outcome(times: int, balance: Balance, victims: Iterable[Started], why: str = "") -> Outcome:
+def outcome(times: int, balance: Balance, victims: Sequence[Started], why: str = "") -> Outcome:
     """Return what came of an attack on these victims."""
     records = [victim.record for victim in victims]
+    stuck = sum(victim.stuck for victim in victims)
+    hung = (
+        f"asyncio itself hung {stuck} times, as a signal handler raised in it, and was killed"
+        if stuck
+        else ""
+    )
     waits = [wait for record in records for wait in (record.call_wait, record.turn_wait)]
     return Outcome(
         times,
@@ -207,6 +225,6 @@ def outcome(times: int, balance: Balance, victims: Iterable[Started], why: str =
         longest(*(record.call_cpu / 1e9 or None for record in records)),
         max(waits, default=0) / 1e9 if CAN_TELL else None,
         longest(*(record.stall / 1e9 or None for record in records)),
-        "; ".join(filter(None, [why, *balance.faults])),
+        "; ".join(filter(None, [why, hung, *balance.faults])),
         sum(record.failed_calls for record in records),
     )
