@@ -28,20 +28,36 @@ ROUNDS = {True: 2, False: 5}
 RESULTS = Path(__file__).with_name("results")
 
 
-def measure_all(questions: Sequence[str], options: argparse.Namespace) -> Results:
-    """Measure the questions in rounds, each rival once in a round; keep the figures as they come."""
-    results = Results([], left_out())
-    path = figures_path(options)
-    for number in range(options.rounds):
+def measure_all(
+    results: Results, path: Path, rounds: int, questions: Sequence[str], options: argparse.Namespace
+) -> None:
+    """Measure what isn't yet, in rounds, each rival once in a round; keep the figures as they come."""
+    for number in range(rounds):
         for question in questions:
             cases = question_named(question).cases(options.quick)
             # Each round begins with another, so that nobody always comes first.
-            turn = number * len(cases) // max(options.rounds, 1)
-            for case in [*cases[turn:], *cases[:turn]]:
+            turn = number * len(cases) // rounds
+            missing = [case for case in [*cases[turn:], *cases[:turn]] if not results.has(number, case)]
+            for case in missing:
                 measure_one(results, number, case, options.folder)
-            keep(results, questions, options, path)
+            if missing:
+                keep(results, questions, options, path)
     print(f"figures in {path}", file=sys.stderr)
-    return results
+
+
+def broken_off(path: Path) -> tuple[Results, list[str], bool]:
+    """
+    Return the figures of a run that was broken off, its questions, and whether it was a quick one.
+
+    Raises:
+        SystemExit: If it was made on something else, with which it can't be compared.
+
+    """
+    data = json.loads(path.read_text("utf-8"))
+    here = machine.description() | {"date": data["machine"]["date"]}
+    if changed := [f"{name} {value}" for name, value in here.items() if value != data["machine"][name]]:
+        raise SystemExit(f"{path} was measured on something else; here is {', '.join(changed)}")
+    return Results.of_json(data), data["questions"], data["quick"]
 
 
 def figures_path(options: argparse.Namespace) -> Path:
@@ -106,6 +122,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each rival is measured")
     parser.add_argument("--folder", type=Path, help="where the databases are; default: the temporary folder")
     parser.add_argument("--plots", type=Path, help="where the plots go; default: beside the figures")
+    parser.add_argument("--go-on", type=Path, metavar="FILE", help="go on with a run that was broken off")
     parser.add_argument("--show", type=Path, help="measure nothing: show and draw what is in this JSON file")
     parser.add_argument(
         "--check", action="store_true", help="measure only ratios that repeat, against bounds"
@@ -114,8 +131,6 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.questions if name not in QUESTIONS]:
         parser.error(f"{unknown[0]!r} isn't a question; these are: {', '.join(QUESTIONS)}")
-    if options.rounds is None:
-        options.rounds = ROUNDS[options.quick]
     return options
 
 
@@ -140,9 +155,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.check:
         return check.main(options.folder)
-    questions = options.questions or list(QUESTIONS)
-    print(machine.sentence(machine.description(), options.rounds), end="\n\n", flush=True)
-    results = measure_all(questions, options)
+    if options.go_on:
+        path = options.go_on
+        results, questions, options.quick = broken_off(path)
+    else:
+        path, results = figures_path(options), Results([], left_out())
+        questions = options.questions or list(QUESTIONS)
+    rounds = ROUNDS[options.quick] if options.rounds is None else options.rounds
+    print(machine.sentence(machine.description(), rounds), end="\n\n", flush=True)
+    measure_all(results, path, rounds, questions, options)
     print(report(results, questions))
     draw(results, options.plots or RESULTS)
     return 0

@@ -60,6 +60,10 @@ class Results:
             self.rounds.append({})
         self.rounds[round_no][case] = figures
 
+    def has(self, round_no: int, case: Case) -> bool:
+        """Tell whether a case was measured in a round."""
+        return round_no < len(self.rounds) and case in self.rounds[round_no]
+
     def cases(self, question: str) -> list[Case]:
         """Return the cases of a question that were measured, in order."""
         return list(

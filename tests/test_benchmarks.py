@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+import benchmarks.__main__
 from async_enginelog.lines import encoder_of
 from async_enginelog.tables import TABLES
+from benchmarks import machine, take
 from benchmarks.cases import QUESTIONS, question_named
 from benchmarks.markdown import Table, at_least, at_most
-from benchmarks.results import Case, Results, Spread, spread
+from benchmarks.results import Case, Figures, Results, Spread, spread
 from benchmarks.rivals.names import MODULES
 from benchmarks.rows import insert_sql, wide_row
 from benchmarks.trace import session, trace_row
@@ -46,6 +49,44 @@ class TestResults:
         """Figures that are kept in a file can be shown again."""
         again = Results.of_json(json.loads(json.dumps(results.as_json())))
         assert again.rounds == results.rounds
+
+
+class TestGoOn:
+    @pytest.fixture
+    def path(self, tmp_path: Path, results: Results) -> Path:
+        """A run that was broken off in its third round, before one of the rivals."""
+        del results.rounds[2][THEIRS]
+        measured_on = machine.description() | {"date": "2001-01-01"}
+        facts = {"machine": measured_on, "quick": False, "questions": ["take"]}
+        path = tmp_path / "full.json"
+        path.write_text(json.dumps(facts | results.as_json()), "utf-8")
+        return path
+
+    def test_measures_what_is_missing(
+        self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A run of hours that was broken off goes on where it was."""
+        measured: list[Case] = []
+        monkeypatch.setattr(take, "cases", lambda quick: [OURS, THEIRS])
+
+        def run_case(case: Case, folder: Path | None) -> Figures:
+            measured.append(case)
+            return {"rows_s": 7.0}
+
+        monkeypatch.setattr(benchmarks.__main__, "run_case", run_case)
+        arguments = ["--go-on", str(path), "--rounds", "3", "--plots", str(tmp_path / "plots")]
+        assert benchmarks.__main__.main(arguments) == 0
+
+        assert measured == [THEIRS]
+        kept = Results.of_json(json.loads(path.read_text("utf-8")))
+        assert [figures[THEIRS]["rows_s"] for figures in kept.rounds] == [100.0, 50.0, 7.0]
+        assert "medians of 3 rounds" in capsys.readouterr().out
+
+    def test_refuses_figures_of_another_machine(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was measured with other versions isn't mixed with these."""
+        monkeypatch.setattr("sqlite3.sqlite_version", "3.99.0")
+        with pytest.raises(SystemExit, match="on something else; here is sqlite 3.99.0"):
+            benchmarks.__main__.main(["--go-on", str(path)])
 
 
 def test_spread_is_median_and_range() -> None:
