@@ -10,11 +10,13 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, Unpack
 
 from . import ownership, rows, segments, tables
+from .background import Background
 from .console import Console
 from .database import Database, Synchronous
 from .errors import LogClosed, NotAnEngineLog, PathError, SchemaTooNew, SpoolUnusable, StorageError
@@ -219,11 +221,11 @@ class EngineLog:
         _abandon_logs_of_closed_loops()
         self._make_folder()
         database, newest_run = await self._first_database()
-        making = asyncio.create_task(hand_over(asyncio.to_thread(self._make_spool, newest_run)))
         try:
-            folder = await asyncio.shield(making)
+            folder = await self._make_spool_off_loop(newest_run)
         except BaseException:
-            await self._undo(making, database)
+            if database is not None:
+                await database.close()
             raise
         self._opened = True
         self._connection_ids, self._message_ids = self._spool.ids(), self._spool.ids()
@@ -241,13 +243,20 @@ class EngineLog:
             raise
         return self
 
-    async def _undo(self, making: asyncio.Task[Path], database: Database | None) -> None:
-        """Leave nothing behind of an opening that failed or was cancelled."""
-        await asyncio.wait({making})  # its thread goes on, whoever is cancelled
-        if not making.cancelled() and making.exception() is None:
-            self._spool.close("not opened", committed=self._spool.end, timeout=1.0)
-        if database is not None:
-            await database.close()
+    async def _make_spool_off_loop(self, newest_run: int) -> Path:
+        opener = Background("enginelog-open")
+        making = opener.submit(partial(self._make_spool, newest_run))
+        try:
+            return await hand_over(asyncio.wrap_future(making))
+        except BaseException:
+            # What has begun goes on in its thread, whoever is cancelled; it must leave nothing behind.
+            if not making.cancelled():
+                await asyncio.wait({asyncio.wrap_future(making)})
+                if making.exception() is None:
+                    self._spool.close("not opened", committed=self._spool.end, timeout=1.0)
+            raise
+        finally:
+            opener.close(timeout=0)
 
     async def _close_quietly(self) -> None:
         try:

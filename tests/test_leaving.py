@@ -366,6 +366,34 @@ class TestCancelling:
         async with EngineLog(path):
             pass
 
+    async def test_cancelling_everything_while_the_log_is_opened(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As asyncio.run() does at its end: what a thread makes at the moment isn't left behind."""
+        reached, released, made = threading.Event(), threading.Event(), threading.Event()
+        make_spool = EngineLog._make_spool
+
+        def hang(self: EngineLog, newest_run: int) -> Path:
+            reached.set()
+            released.wait(10)
+            try:
+                return make_spool(self, newest_run)
+            finally:
+                made.set()
+
+        monkeypatch.setattr(EngineLog, "_make_spool", hang)
+        opening = asyncio.create_task(EngineLog(path).open())
+        await asyncio.to_thread(reached.wait, 10)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        asyncio.get_running_loop().call_later(0.05, released.set)
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await asyncio.to_thread(made.wait, 10)
+
+        assert not list(path.with_name(f"{path.name}-spool").glob("[0-9]*"))
+        assert "enginelog-spool" not in {thread.name for thread in threading.enumerate()}
+
     @pytest.mark.parametrize("turns", [*range(0, 30), *range(30, 300, 15)])
     async def test_cancelling_anywhere(self, path: Path, query: Query, turns: int) -> None:
         """Wherever the user's task is cancelled: rows whose call returned are there, once."""
