@@ -15,7 +15,7 @@ from .current import (
     log_websocket_connection,
     log_websocket_message,
 )
-from .enginelog import EngineLog, Statistics, current_log, default_path
+from .enginelog import EngineLog, current_log
 from .errors import (
     DatabaseDamaged,
     EngineLogError,
@@ -33,7 +33,9 @@ from .listeners.recorder import Recorder
 from .listeners.recording import Recording
 from .listeners.websockets import server_connection
 from .messages import Message, read_message
+from .paths import default_path
 from .retention import Keep
+from .statistics import Statistics
 from .values import MASKED_HEADERS, mask_headers
 from .version import __version__
 

@@ -1,38 +1,37 @@
-"""EngineLog: what users hold. A log function for each table, and opening, flushing, closing."""
+"""EngineLog: what users hold. Opening, taking rows, flushing, closing."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, Unpack
+from typing import Any, Literal, Self
 
-from . import ownership, rows, segments, tables
-from .background import Background
+from . import ownership, segments, tables
 from .console import Console
 from .database import Database, Synchronous
 from .errors import LogClosed, NotAnEngineLog, PathError, SchemaTooNew, SpoolUnusable, StorageError
 from .handover import hand_over
 from .lines import RowEncoder, encoder_of
 from .mending import Mender
+from .opening import begin_run
+from .paths import default_path, true_path
 from .retention import Keep
 from .segments import Header, spool_folder
-from .spool import Spool, claim_run
+from .spool import Spool
+from .statistics import Statistics
 from .steps import Step, StepNumbers
+from .table_functions import TableFunctions
 from .upkeep import Upkeep
 from .values import local_time_text, time_text
-from .version import __version__
 from .writer import Writer
 
-__all__ = ["EngineLog", "Statistics", "current_log", "default_path", "log_in_reach", "true_path"]
+__all__ = ["EngineLog", "current_log", "log_in_reach"]
 
 Timezone = Literal["utc", "local"]
 
@@ -47,55 +46,7 @@ CONSOLE_PAUSE_ROWS = 256
 RECOVERY_PATIENCE = 5.0
 
 
-class Statistics(NamedTuple):
-    """
-    What became of the rows of a log.
-
-    ``accepted == committed + pending + on_console + unreadable`` always holds; ``dropped``
-    rows were not accepted.
-
-    """
-
-    accepted: int
-    committed: int
-    pending: int
-    on_console: int
-    # Lines of the spool that were damaged; they are kept in its folder.
-    unreadable: int
-    # Rows that neither the spool nor the console took.
-    dropped: int
-    # Rows of the log, whoever made them, that this one has deleted to keep within ``keep``.
-    pruned: int
-    flushes: int
-    spool_bytes: int
-    database_bytes: int
-    wal_bytes: int
-    last_fault: str | None
-
-
-def true_path(path: str | os.PathLike[str]) -> Path:
-    """
-    Return the one name of a file: absolute, as an engine may change its working directory, and
-    without links, as the spool is beside the file and not beside a link to it.
-
-    Raises:
-        PathError: If it can't be a path, or another account may have put a link there.
-
-    """
-    try:
-        if why := ownership.planted_link(Path(path)):
-            raise PathError(f"{why}, and any account may put files into its folder; use a folder of your own")
-        return Path(path).resolve()
-    except (ValueError, OSError, RuntimeError) as error:  # a NUL, or links in a circle
-        raise PathError(f"{path!r} can't be a path: {error}; mend it") from error
-
-
-def default_path() -> Path:
-    """Return the path of the database: the setting ``ENGINELOG_DB``, else ``engine_log.db``."""
-    return Path(os.environ.get("ENGINELOG_DB") or "engine_log.db")
-
-
-class EngineLog:
+class EngineLog(TableFunctions):
     """
     The log of an engine, in one SQLite file.
 
@@ -222,7 +173,9 @@ class EngineLog:
         self._make_folder()
         database, newest_run = await self._first_database()
         try:
-            folder = await self._make_spool_off_loop(newest_run)
+            self._spool, self._header = await begin_run(
+                spool_folder(self.path), newest_run, self._spool_limit, self._console
+            )
         except BaseException:
             if database is not None:
                 await database.close()
@@ -237,26 +190,12 @@ class EngineLog:
             async with asyncio.timeout(RECOVERY_PATIENCE):
                 await self._writer.first_news()
         except TimeoutError:
+            folder = self._spool.folder
             self._console.warn("recovery", f"the rows of dead runs in {folder} are still being committed")
         except asyncio.CancelledError:
             await self._close_quietly()
             raise
         return self
-
-    async def _make_spool_off_loop(self, newest_run: int) -> Path:
-        opener = Background("enginelog-open")
-        making = opener.submit(partial(self._make_spool, newest_run))
-        try:
-            return await hand_over(asyncio.wrap_future(making))
-        except BaseException:
-            # What has begun goes on in its thread, whoever is cancelled; it must leave nothing behind.
-            if not making.cancelled():
-                await asyncio.wait({asyncio.wrap_future(making)})
-                if making.exception() is None:
-                    self._spool.close("not opened", committed=self._spool.end, timeout=1.0)
-            raise
-        finally:
-            opener.close(timeout=0)
 
     async def _close_quietly(self) -> None:
         try:
@@ -290,60 +229,6 @@ class EngineLog:
             if database is not None:
                 await database.close()
             raise
-
-    def _make_spool(self, newest_run: int) -> Path:
-        folder = spool_folder(self.path)
-        try:
-            self._claim_folder(folder)
-            self._spool = self._new_run(folder, newest_run)
-        except PathError:
-            raise
-        except OSError as error:
-            raise PathError(
-                f"{folder}: the spool can't be created: {error.strerror or error}; "
-                "the folder of the database must be writable, with room for 48 MiB"
-            ) from error
-        if self._spool.fault is not None:
-            self._console.warn(
-                "spool",
-                f"{folder}: {self._spool.fault.strerror}; the log is open on the console alone: rows go "
-                "there, for `enginelog replay`, until there is room for 48 MiB",
-            )
-        return folder
-
-    def _claim_folder(self, folder: Path) -> None:
-        try:
-            ownership.make_folder(folder)
-        except OSError as error:
-            if not segments.is_disk_fault(error):
-                raise
-            return  # made later, once there is room
-        if ownership.without_others(folder):
-            self._console.warn("spool folder", f"{folder} could be written to by any account; not any more")
-        if why := ownership.strange_folder(folder):
-            raise PathError(
-                f"{why}. It is left alone: rows in it may be invented. Run the engine as that account, or "
-                "look what is in there and remove it"
-            )
-
-    def _new_run(self, folder: Path, newest_run: int) -> Spool:
-        for attempt in range(5, 0, -1):
-            self._header = Header(
-                run=claim_run(folder, above=newest_run),
-                host=platform.node(),
-                process_id=os.getpid(),
-                version=__version__,
-                started=datetime.now(UTC).isoformat(timespec="microseconds"),
-            )
-            try:
-                return Spool(
-                    folder, self._header, limit_bytes=self._spool_limit, segment_bytes=segments.SEGMENT_BYTES
-                )
-            except SpoolUnusable:
-                # Somebody who looks for dead runs holds the new lock for a moment; the next number is free.
-                if attempt == 1:
-                    raise
-        raise AssertionError("unreachable")
 
     def _start_writer(self, database: Database | None = None) -> None:
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
@@ -533,6 +418,9 @@ class EngineLog:
             console.warn("dropped", f"{error}, and the console doesn't keep up: rows are dropped, counted")
         return (console.rows + console.dropped) % CONSOLE_PAUSE_ROWS == 0
 
+    def _give_way(self) -> Coroutine[Any, Any, None]:
+        return self._writer.give_way()
+
     async def log_row(self, table: str, columns: Mapping[str, object]) -> None:
         """
         Log a row of any table, with column names in any case.
@@ -548,7 +436,7 @@ class EngineLog:
 
         """
         if self._accept(encoder_of(tables.find_table(table)), _copied(columns)):
-            await self._writer.give_way()
+            await self._give_way()
 
     def log_row_nowait(self, table: str, columns: Mapping[str, object]) -> None:
         """
@@ -687,77 +575,12 @@ class EngineLog:
             last_fault=str(fault) if fault else None,
         )
 
-    # -- one for each table ---------------------------------------------------------------------
-    # Arguments are the columns; None means not known. A later call for the same thing fills
-    # columns in. Each raises TypeError, ValueError or LogClosed, as log_row() does.
-
-    async def log_function_execution(self, **columns: Unpack[rows.FunctionExecution]) -> None:
-        """Log that a function started, ended or failed (ENGINE_DB_LOG_FUNCTIONS)."""
-        if self._accept(_FUNCTIONS, columns):  # type: ignore[arg-type]
-            await self._writer.give_way()
-
-    async def log_function_error(self, **columns: Unpack[rows.FunctionError]) -> None:
-        """Log an exception (ENGINE_DB_LOG_FUNCTION_ERROR)."""
-        if self._accept(_FUNCTION_ERROR, columns):  # type: ignore[arg-type]
-            await self._writer.give_way()
-
-    async def log_audio_frame_metadata(self, **columns: Unpack[rows.AudioFrame]) -> None:
-        """Log a 100 ms frame, or more about it (ENGINE_DB_LOG_SPLIT_100_MS_AUDIO_FRAME)."""
-        if self._accept(_AUDIO_FRAME, columns):  # type: ignore[arg-type]
-            await self._writer.give_way()
-
-    async def log_pre_split_audio_frame(self, **columns: Unpack[rows.PreSplitAudioFrame]) -> None:
-        """Log a client's frame, or more about it (ENGINE_DB_LOG_PRE_SPLIT_AUDIO_FRAME)."""
-        if self._accept(_PRE_SPLIT_AUDIO_FRAME, columns):  # type: ignore[arg-type]
-            await self._writer.give_way()
-
-    async def log_recording_config(self, **columns: Unpack[rows.RecordingConfig]) -> None:
-        """Log a recording, or more about it (ENGINE_DB_LOG_RECORDING_CONFIG)."""
-        if self._accept(_RECORDING_CONFIG, columns):  # type: ignore[arg-type]
-            await self._writer.give_way()
-
-    async def log_websocket_connection(self, **columns: Unpack[rows.WebsocketConnection]) -> None:
-        """Log a connection, or more about it (ENGINE_DB_LOG_WEBSOCKET_CONNECTION)."""
-        if self._accept(_WEBSOCKET_CONNECTION, columns):  # type: ignore[arg-type]
-            await self._writer.give_way()
-
-    async def log_websocket_message(self, **columns: Unpack[rows.WebsocketMessage]) -> None:
-        """Log a message, or more about it (ENGINE_DB_LOG_WEBSOCKET_MESSAGE)."""
-        if self._accept(_WEBSOCKET_MESSAGE, columns):  # type: ignore[arg-type]
-            await self._writer.give_way()
-
-    async def log_process_registry(self, **columns: Unpack[rows.ProcessRegistry]) -> None:
-        """Log a process, or more about it (ENGINE_DB_LOG_PROCESS_REGISTRY)."""
-        if self._accept(_PROCESS_REGISTRY, columns):  # type: ignore[arg-type]
-            await self._writer.give_way()
-
-    async def log_steps(self, **columns: Unpack[rows.Step]) -> None:
-        """Log a step inside a function (ENGINE_DB_LOG_STEPS)."""
-        if self._accept(_STEPS, columns):  # type: ignore[arg-type]
-            await self._writer.give_way()
-
-    async def log_resource_usage(self, **columns: Unpack[rows.ResourceUsage]) -> None:
-        """Log how busy the machine is (ENGINE_DB_LOG_RESOURCE_MONITOR)."""
-        if self._accept(_RESOURCE_MONITOR, columns):  # type: ignore[arg-type]
-            await self._writer.give_way()
-
 
 def _copied(columns: Mapping[str, object]) -> dict[str, Any]:
     if not isinstance(columns, Mapping):
         raise TypeError(f"columns are {type(columns).__name__}; pass a mapping of names to values")
     return dict(columns)
 
-
-_FUNCTIONS = encoder_of(tables.FUNCTIONS)
-_FUNCTION_ERROR = encoder_of(tables.FUNCTION_ERROR)
-_AUDIO_FRAME = encoder_of(tables.AUDIO_FRAME)
-_PRE_SPLIT_AUDIO_FRAME = encoder_of(tables.PRE_SPLIT_AUDIO_FRAME)
-_RECORDING_CONFIG = encoder_of(tables.RECORDING_CONFIG)
-_WEBSOCKET_CONNECTION = encoder_of(tables.WEBSOCKET_CONNECTION)
-_WEBSOCKET_MESSAGE = encoder_of(tables.WEBSOCKET_MESSAGE)
-_PROCESS_REGISTRY = encoder_of(tables.PROCESS_REGISTRY)
-_STEPS = encoder_of(tables.STEPS)
-_RESOURCE_MONITOR = encoder_of(tables.RESOURCE_MONITOR)
 
 # Open logs by event loop, the one opened last at the end.
 _logs: dict[asyncio.AbstractEventLoop, list[EngineLog]] = {}

@@ -95,7 +95,7 @@ PLACES = {
     "async_enginelog/tables.py": _in_tables,
     "migrations/sqlite (the table)": lambda: _in_migrations("ENGINE_DB_LOG_"),
     "migrations/sqlite (its view)": lambda: _in_migrations("V_ODBC_ENGINE_DB_LOG_"),
-    "async_enginelog/enginelog.py": lambda: _taken_by(
+    "async_enginelog/table_functions.py": lambda: _taken_by(
         _log_functions(async_enginelog.EngineLog, dir(async_enginelog.EngineLog))
     ),
     "async_enginelog/current.py": lambda: _taken_by(_log_functions(current, current.__all__)),

@@ -26,6 +26,7 @@ ROOMS = [
         "resources",
         "sequence",
         "shapes",
+        "statistics",
         "terminal",
         "walfile",
         "wallclock",
@@ -42,10 +43,11 @@ ROOMS = [
         "pruning_sql",
         "retention",
         "salvaged",
+        "paths",
         "spool",
         "tsql",
     },
-    {"batch", "bridge", "leftovers", "salvage", "sqlserver_views", "steps"},
+    {"batch", "bridge", "leftovers", "opening", "salvage", "sqlserver_views", "steps", "table_functions"},
     {"connection", "sqlserver_copy", "sqlserver_link"},
     {"database", "oldfile", "setaside"},
     {"committer", "maintenance", "mending", "pruning_recordings", "watermarks"},
@@ -197,5 +199,5 @@ def test_the_checks_see_imports() -> None:
     """These tests would see a wrong import: they do see the right ones."""
     assert "aiosqlite" in libraries_of("connection")
     assert neighbours_of("batch") == {"lines", "tables", "values"}
-    assert {"rows", "segments", "tables"} <= neighbours_of("enginelog")
+    assert {"rows", "tables"} <= neighbours_of("table_functions")
     assert neighbours_of("tables") == {"rows"}

@@ -12,11 +12,12 @@ import textwrap
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from async_enginelog import EngineLog, LogClosed
+from async_enginelog import EngineLog, LogClosed, opening
 from async_enginelog.database import Database
 from async_enginelog.handover import Turns
 
@@ -371,24 +372,24 @@ class TestCancelling:
     ) -> None:
         """As asyncio.run() does at its end: what a thread makes at the moment isn't left behind."""
         reached, released, made = threading.Event(), threading.Event(), threading.Event()
-        make_spool = EngineLog._make_spool
+        make_spool = opening._make_spool
 
-        def hang(self: EngineLog, newest_run: int) -> Path:
+        def hang(*arguments: Any) -> Any:
             reached.set()
             released.wait(10)
             try:
-                return make_spool(self, newest_run)
+                return make_spool(*arguments)
             finally:
                 made.set()
 
-        monkeypatch.setattr(EngineLog, "_make_spool", hang)
-        opening = asyncio.create_task(EngineLog(path).open())
+        monkeypatch.setattr(opening, "_make_spool", hang)
+        task = asyncio.create_task(EngineLog(path).open())
         await asyncio.to_thread(reached.wait, 10)
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
+        for other in asyncio.all_tasks() - {asyncio.current_task()}:
+            other.cancel()
         asyncio.get_running_loop().call_later(0.05, released.set)
         with pytest.raises(asyncio.CancelledError):
-            await opening
+            await task
         await asyncio.to_thread(made.wait, 10)
 
         assert not list(path.with_name(f"{path.name}-spool").glob("[0-9]*"))
@@ -466,7 +467,7 @@ class TestFork:
         """In a forked child the log is closed and says so; both processes lose nothing."""
         script = """
             import asyncio, os, sys
-            from async_enginelog import EngineLog, LogClosed
+            from async_enginelog import EngineLog, LogClosed, opening
 
             async def child_main(path):
                 async with EngineLog(path) as log:

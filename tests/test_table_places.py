@@ -116,10 +116,10 @@ RECIPE: dict[str, Callable[[Path], None]] = {
     ),
     "migrations/sqlite (the table)": append(f"migrations/sqlite/{NUMBER:04}_weather.sql", TABLE),
     "migrations/sqlite (its view)": append(f"migrations/sqlite/{NUMBER:04}_weather.sql", VIEW),
-    "async_enginelog/enginelog.py": replace(
-        "async_enginelog/enginelog.py",
-        ("\n\ndef _copied(", METHOD.replace("\n", "\n    ") + "\n\ndef _copied("),
-        ("\n\n# Open logs by", "\n_WEATHER = encoder_of(tables.WEATHER)\n\n# Open logs by"),
+    "async_enginelog/table_functions.py": replace(
+        "async_enginelog/table_functions.py",
+        ("\n\n_FUNCTIONS = ", METHOD.replace("\n", "\n    ") + "\n\n_FUNCTIONS = "),
+        ("\n_STEPS = ", "\n_WEATHER = encoder_of(tables.WEATHER)\n_STEPS = "),
     ),
     "async_enginelog/current.py": replace(
         "async_enginelog/current.py",

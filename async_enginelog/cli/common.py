@@ -16,8 +16,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ..enginelog import default_path, true_path
 from ..errors import EngineLogError, PathError
+from ..paths import default_path, true_path
 from ..terminal import harmless, harmless_json
 
 __all__ = [

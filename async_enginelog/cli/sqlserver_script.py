@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from .. import reading
-from ..enginelog import default_path, true_path
 from ..errors import PathError
 from ..migrations import migrations
 from ..odbc import bridge_version
 from ..odbc_paths import is_foreign, local_path
+from ..paths import default_path, true_path
 from ..sqlserver import FIRST_WORDS, ROWS, Link, Target, create_script, remove_script
 from .common import complain, harmless, run, say
 

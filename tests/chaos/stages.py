@@ -37,7 +37,7 @@ STAGES = {
     "commit": "Writer._commit Committer.commit Database.write Connection.carry_out _Handle.executescript "
     "_write _insert",
     "checkpoint": "_write",
-    "opening": "EngineLog.open EngineLog._make_spool EngineLog._new_run claim_run Spool.__init__ "
+    "opening": "EngineLog.open begin_run _make_spool _new_run claim_run Spool.__init__ "
     "create_segment take_lock Writer._connected",
     "migration": "Database.open Database.migrate Database._check_owner _migrate",
     "recovery": "recover_dead_runs _recover _commit_leftover Leftover.read Leftover.let_go take_leftover "
