@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from .committer import Committer
 from .console import Console
@@ -25,10 +26,6 @@ from .upkeep import Upkeep
 
 __all__ = ["Writer"]
 
-# Rows wait so long before they are committed, in seconds, unless many wait.
-MAX_DELAY = 0.05
-# So many rows waiting are committed at once.
-BATCH_ROWS = 500
 # Once in so many rows that come faster than the writer takes them, the caller waits for the next
 # commit, but no longer than PAUSE seconds (ten times that when half of the spool is used): a disk
 # that stalls must not stall the engine. So the writer keeps up with whoever logs without end, and
@@ -47,6 +44,18 @@ RETRY_DELAYS = 0.1, 1.0
 SIGN_OF_LIFE = 30.0
 # A WAL of this size is told of.
 WAL_ALARM_BYTES = 4 * WAL_LIMIT_BYTES
+
+
+class Pace(NamedTuple):
+    """Rows wait so many seconds before they are committed, unless there are so many."""
+
+    delay: float
+    rows: int
+
+
+USUAL = Pace(0.05, 500)
+# While the WAL can't begin anew, each commit adds all pages that it touches: the fewer, the slower it grows.
+SPARING = Pace(1.0, 5000)
 
 
 class _Stopped(Exception):
@@ -106,6 +115,7 @@ class Writer:
 
         # Rows appended when the writer last took some.
         self._taken = 0
+        self._pace = USUAL
         # Set when there is something to do.
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -128,9 +138,9 @@ class Writer:
         """Take note of rows in the spool; tell whether the caller should give way."""
         spool = self._spool
         waiting = spool.appended - self._taken
-        if waiting < BATCH_ROWS:
+        if waiting < self._pace.rows:
             self._wake_later()
-            spool.attention = self._taken + BATCH_ROWS
+            spool.attention = self._taken + self._pace.rows
             return False
         self._wake.set()
         if waiting < PAUSE_ROWS:
@@ -167,7 +177,7 @@ class Writer:
     def _wake_later(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(MAX_DELAY, self._wake.set)
+            self._timer = loop.call_later(self._pace.delay, self._wake.set)
 
     async def first_news(self) -> None:
         """Wait until dead runs are recovered, or a fault is met."""
@@ -307,7 +317,7 @@ class Writer:
             self._timer.cancel()
             self._timer = None
         self._taken = self._spool.appended
-        self._spool.attention = self._taken + BATCH_ROWS
+        self._spool.attention = self._taken + self._pace.rows
 
     async def _commit(self, database: Database, data: bytes, position: Position) -> None:
         spool, on_console = self._spool, self._console.rows
@@ -333,15 +343,17 @@ class Writer:
         self._tell_news()
 
     def _watch_wal(self, database: Database) -> None:
-        """Tell of a reader that keeps SQLite from beginning the WAL anew, and when it is over."""
+        """Tell of a reader that keeps SQLite from beginning the WAL anew, and spare it until that is over."""
         path, wal_bytes = database.path, database.wal_bytes
         if wal_bytes > WAL_ALARM_BYTES:
+            self._pace = SPARING
             self._console.warn(
                 "wal size",
                 f"{path}-wal has grown to {wal_bytes:,} bytes: a reader holds on to an old state of the "
                 "database; the WAL shrinks when that reader ends its transaction",
             )
         elif wal_bytes <= WAL_LIMIT_BYTES:
+            self._pace = USUAL
             self._console.works_again("wal size", f"{path}-wal is back to {wal_bytes:,} bytes")
 
     async def _connected(self) -> Database:

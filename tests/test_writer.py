@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,36 @@ async def test_tasks_that_compute_are_pause_enough(path: Path, monkeypatch: pyte
         stalled.set()
         await computing
     assert log.statistics().committed == 20_000
+
+
+async def test_fewer_commits_while_the_wal_grows(
+    path: Path, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a reader keeps the WAL from beginning anew, each commit costs it pages; then all is as before."""
+    monkeypatch.setattr(writer, "WAL_ALARM_BYTES", 50_000)
+    monkeypatch.setattr(writer, "WAL_LIMIT_BYTES", 50_000)
+    monkeypatch.setattr(writer, "SPARING", writer.Pace(60.0, 5000))
+    committed = "SELECT count(*) FROM ENGINE_DB_LOG_STEPS"
+    async with EngineLog(path) as log:
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute(committed).fetchall()
+            while log.statistics().wal_bytes <= 50_000:
+                await log.log_steps(step_name="x" * 100)
+                await log.flush()
+            flushes, rows = log.statistics().flushes, query(committed)[0][0]
+            for _ in range(1000):
+                await log.log_steps(step_name="x")
+                await asyncio.sleep(0)
+            assert log.statistics().flushes == flushes
+            await log.flush()
+            assert query(committed) == [(rows + 1000,)]
+        await log.log_steps(step_name="the reader has gone")
+        await log.flush()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        await log.log_steps(step_name="the WAL begins anew")
+        await log.flush()
+
+        await log.log_steps(step_name="committed by itself, and soon")
+        await until([(rows + 1003,)], query, committed)
