@@ -15,8 +15,9 @@ T = TypeVar("T")
 BUSY_TURN = 50e-6
 # How long the loop then rests, or a thread: long enough for the other to wake up and take it.
 REST = 50e-6
-# How long a thread computes before it rests, in seconds.
-SHORTEST_TURN, LONGEST_TURN = 0.0005, 0.005
+# How long a thread computes before it rests, in seconds: at first; later, beside a loop that is idle; and
+# beside one that computes.
+FIRST_TURN, SHORT_TURN, LONGEST_TURN = 0.0001, 0.0005, 0.005
 # How soon to look again whether a loop that was idle still is, in seconds.
 LOOK_AGAIN = 0.002
 
@@ -70,13 +71,14 @@ class Turns:
     Let the event loop have the GIL between pieces of what a thread computes.
 
     Python itself would have the loop wait for 5 ms. A turn of the thread is as long as the last one of the
-    loop: one that is idle waits half a millisecond at most, one that computes gets as much as the thread.
+    loop: one that is idle waits half a millisecond at most, one that computes gets as much as the thread. The
+    first turns are shorter: to rest often costs little where there is little to do, as most of the time.
 
     """
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
-        self._turn = SHORTEST_TURN
+        self._turn = self._shortest = FIRST_TURN
 
     def give_way(self) -> None:
         """Rest for a moment, unless the turn has only just begun. Called by the thread."""
@@ -85,4 +87,5 @@ class Turns:
             return
         time.sleep(REST)
         self._began = time.perf_counter()
-        self._turn = min(max(SHORTEST_TURN, self._began - now - 2 * REST), LONGEST_TURN)
+        self._shortest = min(1.5 * self._shortest, SHORT_TURN)
+        self._turn = min(max(self._shortest, self._began - now - 2 * REST), LONGEST_TURN)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from async_enginelog.handover import LONGEST_TURN, REST, SHORTEST_TURN, Turns, hand_over
+from async_enginelog.handover import FIRST_TURN, LONGEST_TURN, REST, SHORT_TURN, Turns, hand_over
 
 
 async def test_result_and_exception() -> None:
@@ -84,22 +84,37 @@ class TestTurns:
     def test_thread_rests_when_its_turn_is_over(self, clock: Clock) -> None:
         """Not before, as each rest costs; and then anew."""
         turns = Turns()
-        for _ in range(2):
-            clock.now += SHORTEST_TURN / 2
+        for turn in (FIRST_TURN, FIRST_TURN * 1.5):
+            clock.now += turn * 0.9
             turns.give_way()
             assert clock.rests == []
-            clock.now += SHORTEST_TURN
+            clock.now += turn * 0.2
             turns.give_way()
             assert clock.rests == [REST]
             clock.rests.clear()
 
+    def test_turns_become_longer(self, clock: Clock) -> None:
+        """Who has a lot to do rests less often."""
+        turns = Turns()
+        for _ in range(10):
+            clock.now += SHORT_TURN
+            turns.give_way()
+        clock.rests.clear()
+        clock.now += SHORT_TURN * 0.9
+        turns.give_way()
+        assert clock.rests == []
+        clock.now += SHORT_TURN * 0.2
+        turns.give_way()
+        assert clock.rests == [REST]
+
     @pytest.mark.parametrize(
-        ("kept", "turn"), [(0.0, SHORTEST_TURN), (0.002, 0.002), (1.0, LONGEST_TURN), (0.0003, SHORTEST_TURN)]
+        ("kept", "turn"),
+        [(0.0, FIRST_TURN * 1.5), (0.002, 0.002), (1.0, LONGEST_TURN), (0.0001, FIRST_TURN * 1.5)],
     )
     def test_turn_is_as_long_as_that_of_the_loop(self, clock: Clock, kept: float, turn: float) -> None:
         """Who kept the GIL for long is kept waiting for as long, within limits."""
         turns = Turns()
-        clock.now += SHORTEST_TURN * 1.1
+        clock.now += FIRST_TURN * 1.1
         clock.late = kept + REST
         turns.give_way()
         clock.rests.clear()
