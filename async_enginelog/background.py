@@ -91,14 +91,22 @@ class Background:
 
 
 def _work(jobs: _Jobs) -> None:
-    while (entry := _next_job(jobs)) is not None:
-        future, job = entry
-        if not future.set_running_or_notify_cancel():
-            continue
+    while _do_next(jobs):
+        pass
+
+
+def _do_next(jobs: _Jobs) -> bool:
+    """Do one job, and keep nothing of it; tell whether there may be more."""
+    entry = _next_job(jobs)
+    if entry is None:
+        return False
+    future, job = entry
+    if future.set_running_or_notify_cancel():
         try:
             future.set_result(job())
         except BaseException as error:
             future.set_exception(error)
+    return True
 
 
 def _next_job(jobs: _Jobs) -> tuple[Future[Any], Callable[[], Any]] | None:

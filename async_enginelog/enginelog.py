@@ -176,6 +176,10 @@ class EngineLog(TableFunctions):
             self._spool, self._header = await begin_run(
                 spool_folder(self.path), newest_run, self._spool_limit, self._console
             )
+        except GeneratorExit:  # the loop was closed under the opening
+            if database is not None:
+                database.abandon()
+            raise
         except BaseException:
             if database is not None:
                 await database.close()

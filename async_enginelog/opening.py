@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ async def begin_run(
         spool_limit: How many bytes the spool may take on the disk.
         console: Hears what is strange.
 
-    Cancelling is safe: nothing is left behind.
+    Cancelling is safe: the thread throws away what it makes.
 
     Raises:
         PathError: If it can't be made, and that isn't for want of room, or the folder is somebody else's.
@@ -41,18 +42,19 @@ async def begin_run(
     """
     opener = Background("enginelog-open")
     making = opener.submit(partial(_make_spool, folder, newest_run, spool_limit, console))
+    opener.close(timeout=0)  # the thread ends with this job
     try:
         return await hand_over(asyncio.wrap_future(making))
     except BaseException:
-        # What has begun goes on in its thread, whoever is cancelled.
-        if not making.cancelled():
-            await asyncio.wait({asyncio.wrap_future(making)})
-            if making.exception() is None:
-                spool, _ = making.result()
-                spool.close("not opened", committed=spool.end, timeout=1.0)
+        # What has begun goes on in its thread, whoever is cancelled, and however often.
+        making.add_done_callback(_throw_away)
         raise
-    finally:
-        opener.close(timeout=0)
+
+
+def _throw_away(made: Future[tuple[Spool, Header]]) -> None:
+    if not made.cancelled() and made.exception() is None:
+        spool, _ = made.result()
+        spool.close("not opened", committed=spool.end, timeout=1.0)
 
 
 def _make_spool(folder: Path, newest_run: int, limit: int, console: Console) -> tuple[Spool, Header]:

@@ -175,7 +175,8 @@ class Spool:
         self.appended = 0
         self.appended_by_threads = 0
 
-        # When `appended` reaches this, append() returns True: the writer wants to know.
+        # When `appended` reaches this, append() returns True: the writer wants to know. So it does after
+        # each segment.
         self.attention = 1
 
         # Oldest and newest segment that exist and aren't released, newest mapped; 0 as long as there is none.
@@ -275,6 +276,7 @@ class Spool:
             finally:  # a signal handler may raise as soon as it is closed
                 self._map, self._write, self._newest = spare, write, newest
                 self._spares.popleft()
+                self.attention = 0
             self._prepare_spare()
 
     def _reason(self) -> str:
@@ -370,6 +372,10 @@ class Spool:
     def start(self) -> Position:
         """The place of the oldest row that may still be there."""
         return Position(self._oldest, 0)
+
+    def is_beyond(self, position: Position) -> bool:
+        """Tell whether the segment of ``position`` is full."""
+        return self._newest > position.segment
 
     def is_filling_up(self, position: Position) -> bool:
         """Tell whether what waits behind ``position`` takes more than half of the room."""

@@ -47,15 +47,24 @@ WAL_ALARM_BYTES = 4 * WAL_LIMIT_BYTES
 
 
 class Pace(NamedTuple):
-    """Rows wait so many seconds before they are committed, unless there are so many."""
+    """
+    When rows are committed.
+
+    Attributes:
+        delay: Rows wait so long, in seconds, unless a segment of the spool is full.
+        rows: So many of the loop's rows don't wait.
+        pause_rows: Who logs without end waits from so many on.
+
+    """
 
     delay: float
     rows: int
+    pause_rows: int
 
 
-USUAL = Pace(0.05, 500)
+USUAL = Pace(0.05, 500, PAUSE_ROWS)
 # While the WAL can't begin anew, each commit adds all pages that it touches: the fewer, the slower it grows.
-SPARING = Pace(1.0, 5000)
+SPARING = Pace(1.0, 5000, 5000 + PAUSE_ROWS)
 
 
 class _Stopped(Exception):
@@ -136,15 +145,15 @@ class Writer:
 
     def attend(self) -> bool:
         """Take note of rows in the spool; tell whether the caller should give way."""
-        spool = self._spool
+        spool, pace = self._spool, self._pace
         waiting = spool.appended - self._taken
-        if waiting < self._pace.rows:
+        if waiting < pace.rows and not spool.is_beyond(self.position):
             self._wake_later()
-            spool.attention = self._taken + self._pace.rows
+            spool.attention = self._taken + pace.rows
             return False
         self._wake.set()
-        if waiting < PAUSE_ROWS:
-            spool.attention = self._taken + PAUSE_ROWS
+        if waiting < pace.pause_rows:
+            spool.attention = self._taken + pace.pause_rows
             return False
         return True
 
@@ -172,7 +181,10 @@ class Writer:
 
     def rows_from_thread(self) -> None:
         """Take note of rows that a thread appended; runs in the loop."""
-        self._wake_later()
+        if self._spool.is_beyond(self.position):
+            self._wake.set()
+        else:
+            self._wake_later()
 
     def _wake_later(self) -> None:
         if self._timer is None:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from . import check, machine
 from .cases import QUESTIONS, Failed, question_named, run_case, run_in_own_process
@@ -28,59 +29,73 @@ ROUNDS = {True: 2, False: 5}
 RESULTS = Path(__file__).with_name("results")
 
 
-def measure_all(
-    results: Results, path: Path, rounds: int, questions: Sequence[str], options: argparse.Namespace
-) -> None:
-    """Measure what isn't yet, in rounds, each rival once in a round; keep the figures as they come."""
-    for number in range(rounds):
-        for question in questions:
-            cases = question_named(question).cases(options.quick)
-            # Each round begins with another, so that nobody always comes first.
-            turn = number * len(cases) // rounds
-            missing = [case for case in [*cases[turn:], *cases[:turn]] if not results.has(number, case)]
-            for case in missing:
-                measure_one(results, number, case, options.folder)
-            if missing:
-                keep(results, questions, options, path)
-    print(f"figures in {path}", file=sys.stderr)
+class Run(NamedTuple):
+    """What is to be measured, how far it is, and where the figures are kept."""
+
+    path: Path
+    machine: dict[str, Any]
+    questions: list[str]
+    planned_rounds: int
+    quick: bool
+    results: Results
+
+    def measure(self, folder: Path | None) -> None:
+        """Measure what isn't yet, in rounds, each rival once in a round; keep the figures as they come."""
+        for number in range(self.planned_rounds):
+            for question in self.questions:
+                cases = question_named(question).cases(self.quick)
+                # Each round begins with another, so that nobody always comes first.
+                turn = number * len(cases) // self.planned_rounds
+                for case in [*cases[turn:], *cases[:turn]]:
+                    if not self.results.has(number, case):
+                        measure_one(self.results, number, case, folder)
+                        self.keep()
+        print(f"figures in {self.path}", file=sys.stderr)
+
+    def keep(self) -> None:
+        """Write the figures so far to a file: a run of hours may be broken off."""
+        facts = {name: getattr(self, name) for name in ("machine", "questions", "planned_rounds", "quick")}
+        self.path.write_text(json.dumps({**facts, **self.results.as_json()}, indent=1) + "\n", "utf-8")
 
 
-def broken_off(path: Path) -> tuple[Results, list[str], bool]:
+def begin(options: argparse.Namespace) -> Run:
+    """Return a run with all to be done."""
+    RESULTS.mkdir(exist_ok=True)
+    kind = "quick" if options.quick else "full"
+    path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}.json"
+    questions = options.questions or list(QUESTIONS)
+    rounds = options.rounds or ROUNDS[options.quick]
+    return Run(path, machine.description(), questions, rounds, options.quick, Results([], left_out()))
+
+
+def go_on(path: Path) -> Run:
     """
-    Return the figures of a run that was broken off, its questions, and whether it was a quick one.
+    Return a run that was broken off.
 
     Raises:
         SystemExit: If it was made on something else, with which it can't be compared.
 
     """
     data = json.loads(path.read_text("utf-8"))
-    here = machine.description() | {"date": data["machine"]["date"]}
-    if changed := [f"{name} {value}" for name, value in here.items() if value != data["machine"][name]]:
-        raise SystemExit(f"{path} was measured on something else; here is {', '.join(changed)}")
-    return Results.of_json(data), data["questions"], data["quick"]
-
-
-def figures_path(options: argparse.Namespace) -> Path:
-    """Return where the figures of this run are kept."""
-    RESULTS.mkdir(exist_ok=True)
-    return RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{'quick' if options.quick else 'full'}.json"
-
-
-def keep(results: Results, questions: Sequence[str], options: argparse.Namespace, path: Path) -> None:
-    """Write the figures so far to a file: a run of hours may be broken off."""
-    facts = {"machine": machine.description(), "quick": options.quick, "questions": list(questions)}
-    path.write_text(json.dumps({**facts, **results.as_json()}, indent=1) + "\n", "utf-8")
+    there, here = data["machine"], machine.description()
+    if changed := [name for name in here if name != "date" and here[name] != there.get(name)]:
+        found = ", ".join(f"{name} {there.get(name)}, and here is {here[name]}" for name in changed)
+        raise SystemExit(f"{path} was measured on something else: {found}")
+    results = Results.of_json(data)
+    return Run(path, there, data["questions"], data["planned_rounds"], data["quick"], results)
 
 
 def measure_one(results: Results, number: int, case: Case, folder: Path | None) -> None:
     """Measure a case, and say so on standard error."""
     begun = time.monotonic()
+    what = f"{case.rival}, {case.question} {case.setting}".rstrip(", ")
     try:
         results.add(number, case, run_case(case, folder))
+        results.left_out.pop(what, None)
         outcome = ""
     except Failed as error:
         outcome = f": {error}"
-        results.left_out[f"{case.rival}, {case.question} {case.setting}".rstrip(", ")] = str(error)
+        results.left_out[what] = str(error)
     seconds = time.monotonic() - begun
     name = f"{case.question} · {case.rival} · {case.setting}".rstrip(" ·")
     print(f"round {number + 1}  {seconds:5.1f} s  {name}{outcome}", file=sys.stderr, flush=True)
@@ -131,6 +146,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.questions if name not in QUESTIONS]:
         parser.error(f"{unknown[0]!r} isn't a question; these are: {', '.join(QUESTIONS)}")
+    if options.go_on and (options.questions or options.quick or options.rounds):
+        parser.error("--go-on measures what that run was to: leave out questions, --quick and --rounds")
     return options
 
 
@@ -155,17 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.check:
         return check.main(options.folder)
-    if options.go_on:
-        path = options.go_on
-        results, questions, options.quick = broken_off(path)
-    else:
-        path, results = figures_path(options), Results([], left_out())
-        questions = options.questions or list(QUESTIONS)
-    rounds = ROUNDS[options.quick] if options.rounds is None else options.rounds
-    print(machine.sentence(machine.description(), rounds), end="\n\n", flush=True)
-    measure_all(results, path, rounds, questions, options)
-    print(report(results, questions))
-    draw(results, options.plots or RESULTS)
+    run = go_on(options.go_on) if options.go_on else begin(options)
+    print(machine.sentence(run.machine, run.planned_rounds), end="\n\n", flush=True)
+    run.measure(options.folder)
+    print(report(run.results, run.questions))
+    draw(run.results, options.plots or RESULTS)
     return 0
 
 

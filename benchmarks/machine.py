@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from async_enginelog.version import __version__
@@ -30,10 +32,20 @@ def description() -> dict[str, Any]:
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "async_enginelog": __version__,
+        "commit": _commit(),
         **{package: version_of(package) for package in packages},
         "system": f"{platform.system()} {platform.machine()}",
         "processors": os.cpu_count(),
     }
+
+
+def _commit() -> str | None:
+    """Return the commit of this checkout, if it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def sentence(machine: dict[str, Any], rounds: int) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from async_enginelog import EngineLog, LogClosed, opening
+from async_enginelog import EngineLog, LogClosed, PathError, opening
 from async_enginelog.database import Database
 from async_enginelog.handover import Turns
 
@@ -311,6 +312,84 @@ class TestLoops:
         assert len(asyncio.all_tasks()) == 1
 
 
+class TestOpening:
+    """An opening that comes to nothing leaves nothing behind: no thread, no lock, no file."""
+
+    @pytest.fixture
+    def hanging(self, monkeypatch: pytest.MonkeyPatch) -> Hanging:
+        """Have the thread that makes a spool wait."""
+        hanging = Hanging()
+        monkeypatch.setattr(opening, "_make_spool", hanging.make_spool)
+        return hanging
+
+    @pytest.mark.parametrize("times", [1, 2, 5])
+    async def test_cancelled(self, path: Path, hanging: Hanging, times: int) -> None:
+        """Whoever is cancelled, and however often: as asyncio.run() does at its end, or scopes of anyio."""
+        task = asyncio.create_task(EngineLog(path).open())
+        await asyncio.to_thread(hanging.reached.wait, 10)
+        for _ in range(times):
+            for other in asyncio.all_tasks() - {asyncio.current_task()}:
+                other.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(hanging.check_nothing_is_left, path)
+
+    def test_loop_closed_under_it(self, path: Path, hanging: Hanging) -> None:
+        """There is nobody left to wait for anything."""
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(EngineLog(path).open())
+        while not hanging.reached.is_set():
+            loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            del task
+            gc.collect()
+            hanging.check_nothing_is_left(path)
+
+    async def test_failed(self, path: Path) -> None:
+        """What is raised is said once, by who catches it."""
+        said: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+        path.with_name(f"{path.name}-spool").touch()
+        with pytest.raises(PathError):
+            await EngineLog(path).open()
+        gc.collect()
+        await asyncio.sleep(0)
+        assert said == []
+
+
+class Hanging:
+    """The making of a spool, in a thread that hangs until it is released."""
+
+    def __init__(self) -> None:
+        self._make_spool = opening._make_spool
+        self._threads = set(threading.enumerate())
+        self.reached, self._released = threading.Event(), threading.Event()
+
+    def make_spool(self, *arguments: Any) -> Any:
+        """Hang, and do it."""
+        self.reached.set()
+        self._released.wait(10)
+        return self._make_spool(*arguments)
+
+    def check_nothing_is_left(self, path: Path) -> None:
+        """Release it, and wait until all is as it was."""
+        self._released.set()
+        deadline = time.monotonic() + 10
+        while left := self._left(path):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.01)
+            gc.collect()
+
+    def _left(self, path: Path) -> list[object]:
+        threads = {thread for thread in threading.enumerate() if thread.name.startswith("enginelog-")}
+        files = path.with_name(f"{path.name}-spool").glob("[0-9]*")
+        exit_thread = {thread for thread in threads if thread.name == "enginelog-exit"}
+        return [*(threads - self._threads - exit_thread), *files]
+
+
 class TestCancelling:
     async def test_cancelling_everything(self, path: Path, query: Query) -> None:
         """After somebody cancels every task, the log still takes rows, flushes and closes."""
@@ -366,34 +445,6 @@ class TestCancelling:
     async def open_and_close(path: Path) -> None:
         async with EngineLog(path):
             pass
-
-    async def test_cancelling_everything_while_the_log_is_opened(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """As asyncio.run() does at its end: what a thread makes at the moment isn't left behind."""
-        reached, released, made = threading.Event(), threading.Event(), threading.Event()
-        make_spool = opening._make_spool
-
-        def hang(*arguments: Any) -> Any:
-            reached.set()
-            released.wait(10)
-            try:
-                return make_spool(*arguments)
-            finally:
-                made.set()
-
-        monkeypatch.setattr(opening, "_make_spool", hang)
-        task = asyncio.create_task(EngineLog(path).open())
-        await asyncio.to_thread(reached.wait, 10)
-        for other in asyncio.all_tasks() - {asyncio.current_task()}:
-            other.cancel()
-        asyncio.get_running_loop().call_later(0.05, released.set)
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await asyncio.to_thread(made.wait, 10)
-
-        assert not list(path.with_name(f"{path.name}-spool").glob("[0-9]*"))
-        assert "enginelog-spool" not in {thread.name for thread in threading.enumerate()}
 
     @pytest.mark.parametrize("turns", [*range(0, 30), *range(30, 300, 15)])
     async def test_cancelling_anywhere(self, path: Path, query: Query, turns: int) -> None:
@@ -467,7 +518,7 @@ class TestFork:
         """In a forked child the log is closed and says so; both processes lose nothing."""
         script = """
             import asyncio, os, sys
-            from async_enginelog import EngineLog, LogClosed, opening
+            from async_enginelog import EngineLog, LogClosed
 
             async def child_main(path):
                 async with EngineLog(path) as log:

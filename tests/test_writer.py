@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from async_enginelog import EngineLog, writer
+from async_enginelog import EngineLog, segments, writer
 from async_enginelog.committer import Committer
 
 from .conftest import Query
@@ -120,7 +121,7 @@ async def test_fewer_commits_while_the_wal_grows(
     """While a reader keeps the WAL from beginning anew, each commit costs it pages; then all is as before."""
     monkeypatch.setattr(writer, "WAL_ALARM_BYTES", 50_000)
     monkeypatch.setattr(writer, "WAL_LIMIT_BYTES", 50_000)
-    monkeypatch.setattr(writer, "SPARING", writer.Pace(60.0, 5000))
+    monkeypatch.setattr(writer, "SPARING", writer.Pace(60.0, 5000, 6000))
     committed = "SELECT count(*) FROM ENGINE_DB_LOG_STEPS"
     async with EngineLog(path) as log:
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -145,3 +146,56 @@ async def test_fewer_commits_while_the_wal_grows(
 
         await log.log_steps(step_name="committed by itself, and soon")
         await until([(rows + 1003,)], query, committed)
+
+
+async def test_full_segment_is_committed_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However patient the writer is: what waits has to fit into the spool."""
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 128 * 1024)
+    monkeypatch.setattr(writer, "USUAL", writer.Pace(60.0, 1_000_000, 2_000_000))
+    async with EngineLog(path, spool_limit=4 * 128 * 1024) as log:
+        for number in range(3000):
+            if number % 2:
+                await log.log_steps(step_name="x" * 100)
+            else:
+                log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_name": "x" * 100})
+            await asyncio.sleep(0.0001)
+        assert log.statistics().committed > 1000
+        assert log.statistics().on_console == 0
+
+
+async def test_full_segment_of_threads_is_committed_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for rows that come from threads alone."""
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 128 * 1024)
+    monkeypatch.setattr(writer, "USUAL", writer.Pace(60.0, 1_000_000, 2_000_000))
+
+    def work(log: EngineLog) -> None:
+        for _ in range(3000):
+            log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_name": "x" * 100})
+            time.sleep(0.0001)
+
+    async with EngineLog(path, spool_limit=4 * 128 * 1024) as log:
+        await asyncio.to_thread(work, log)
+        assert log.statistics().committed > 1000
+        assert log.statistics().on_console == 0
+
+
+@pytest.mark.parametrize("pace", [writer.USUAL, writer.SPARING])
+async def test_nobody_waits_for_a_writer_that_has_just_been_woken(
+    path: Path, monkeypatch: pytest.MonkeyPatch, pace: writer.Pace
+) -> None:
+    """Who logs without end pauses, but not before the writer had a chance to begin."""
+    monkeypatch.setattr(writer, "USUAL", pace)
+    pauses: list[int] = []
+
+    async def give_way(self: writer.Writer) -> None:
+        pauses.append(log.statistics().accepted)
+
+    async with EngineLog(path) as log:
+        await log.flush()
+        monkeypatch.setattr(writer.Writer, "give_way", give_way)
+        for _ in range(pace.pause_rows):
+            await log.log_steps(step_name="x")
+    assert pauses == [pace.pause_rows]
+    assert pace.pause_rows >= pace.rows + 500

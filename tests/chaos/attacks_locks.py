@@ -89,7 +89,7 @@ def _snapshot(folder: Path, seconds: float, chance: random.Random) -> Outcome:
     """Hold on to a snapshot under load: commits go on, the WAL grows by them, and shrinks again."""
     database = folder / "e.db"
     wal = database.with_name("e.db-wal")
-    # From this, the WAL grows by 30 MB a second.
+    # From this, the WAL grows by 7 MB a second, and by 40 until the log spares it.
     with start(database, rate=RATE) as victim:
         victim.wait_for_rows(2000)
         with held(database, "BEGIN"):

@@ -46,7 +46,7 @@ class Record:
         dropped: What ``statistics().dropped`` said last.
         on_console: How many rows the log had put on the console when a call last returned.
         failed_calls: Calls that raised something other than LogClosed.
-        in_asyncio: 1 if a signal handler raised in the middle of what asyncio itself was doing.
+        in_asyncio: 1 if a signal handler raised while asyncio was at work, and not for the library.
         fire: Nanoseconds of the monotonic clock when an order was carried out.
 
     """
