@@ -44,6 +44,8 @@ __all__ = [
     "unseen_in_wal",
 ]
 
+# https://www.sqlite.org/fileformat2.html#the_database_header
+HEADER_BYTES = 100
 # The names of the tables stand in a file of ours near its begin: in so many parts of so many bytes.
 PART_BYTES, MAX_PARTS = 1024 * 1024, 64
 # Somebody who writes to the damaged file meanwhile has it read again, so often.
@@ -54,8 +56,19 @@ PATIENCE = 2.0
 
 
 def is_ours(path: Path) -> bool:
-    """Tell whether a file that SQLite can't read was a database of this package, by what is left in it."""
-    return any(_has_trace(file) for file in (path, beside(path, "-wal")))
+    """Tell whether a file that SQLite can't read was a database of this package, by what is left of it."""
+    return _is_cut_off(path) or any(_has_trace(file) for file in (path, beside(path, "-wal")))
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Tell whether just the begin of a SQLite header is left, beside the spools of a log."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+    except OSError:
+        return False
+    begins = header.startswith(MAGIC[: len(header)])
+    return 0 < len(header) < HEADER_BYTES and begins and (spool_folder(path) / "last-run").exists()
 
 
 def _has_trace(path: Path) -> bool:
@@ -174,7 +187,7 @@ def has_whole_free_list(path: Path) -> bool:
 def _has_good_header(path: Path) -> bool:
     """Look at what SQLite, misled by it, takes for its own limits (https://www.sqlite.org/fileformat2.html)."""
     with path.open("rb") as file:
-        header = file.read(100).ljust(100, b"\0")
+        header = file.read(HEADER_BYTES).ljust(HEADER_BYTES, b"\0")
     versions, fractions = header[18:20], header[21:24]
     schema_format, encoding = int.from_bytes(header[44:48], "big"), int.from_bytes(header[56:60], "big")
     return (

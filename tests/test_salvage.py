@@ -524,6 +524,32 @@ class TestEngine:
         assert "is kept as" in caplog.text
         assert query("SELECT count(*), count(DISTINCT LAST_LOG_SEQ) FROM ENGINE_LOG_RUN") == [(2, 2)]
 
+    # SQLite takes a single byte for an empty file.
+    @pytest.mark.parametrize("size", [2, 15, 16, 60, 99])
+    async def test_opening_what_was_cut_to_nearly_nothing(self, path: Path, query: Query, size: int) -> None:
+        """Less than a header says nothing of whose it is; but the spools beside it do."""
+        async with EngineLog(path) as log:
+            await log.log_steps(step_name="old")
+        os.truncate(path, size)
+        async with EngineLog(path) as log:
+            await log.log_steps(step_name="new")
+            await log.flush()
+
+        assert query("SELECT STEP_NAME FROM ENGINE_DB_LOG_STEPS") == [("new",)]
+        [aside] = path.parent.glob("*-broken-*")
+        assert aside.stat().st_size == size
+
+    @pytest.mark.parametrize("content", [b"SQ", b"SQLite format 3", b"hello"])
+    async def test_opening_a_few_bytes_of_somebody_else(self, path: Path, content: bytes) -> None:
+        """Without spools beside it, or with other bytes, nothing says that it was a log."""
+        if not b"SQLite".startswith(content[:6]):
+            (path.with_name(f"{path.name}-spool")).mkdir()
+            (path.with_name(f"{path.name}-spool") / "last-run").write_text("1", "ascii")
+        path.write_bytes(content)
+        with pytest.raises(NotAnEngineLog, match="isn't a SQLite database"):
+            await EngineLog(path).open()
+        assert path.read_bytes() == content
+
     async def test_in_mid_run(self, path: Path, log_path: Path, query: Query) -> None:
         """Damage that comes while an engine runs is met in the same way; no row of the run is lost."""
         async with EngineLog(path) as log:

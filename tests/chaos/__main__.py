@@ -112,6 +112,8 @@ def main() -> int:
         report = attack_once(attack, _seconds(attack, options), options.seed, options.folder)
         reports.append(report)
         console.print(f"{report.verdict:8} {attack.name} ({report.seconds:.1f} s)", highlight=False)
+        if report.verdict.startswith("BROKEN"):  # now: who breaks off a run of half an hour wants to know
+            console.print(f"seed {options.seed}: {report.outcome.why}", highlight=False, markup=False)
     print_all(console, reports, options.seed)
     if options.json:
         options.json.write_text(json.dumps([_line(report) for report in reports], indent=1), "utf-8")
