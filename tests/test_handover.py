@@ -85,12 +85,7 @@ class TestTurns:
         """Not before, as each rest costs; and then anew."""
         turns = Turns()
         for turn in (FIRST_TURN, FIRST_TURN * 1.5):
-            clock.now += turn * 0.9
-            turns.give_way()
-            assert clock.rests == []
-            clock.now += turn * 0.2
-            turns.give_way()
-            assert clock.rests == [REST]
+            check_turn(turns, clock, turn)
             clock.rests.clear()
 
     def test_turns_become_longer(self, clock: Clock) -> None:
@@ -100,12 +95,7 @@ class TestTurns:
             clock.now += SHORT_TURN
             turns.give_way()
         clock.rests.clear()
-        clock.now += SHORT_TURN * 0.9
-        turns.give_way()
-        assert clock.rests == []
-        clock.now += SHORT_TURN * 0.2
-        turns.give_way()
-        assert clock.rests == [REST]
+        check_turn(turns, clock, SHORT_TURN)
 
     @pytest.mark.parametrize(
         ("kept", "turn"),
@@ -118,12 +108,17 @@ class TestTurns:
         clock.late = kept + REST
         turns.give_way()
         clock.rests.clear()
-        clock.now += turn * 0.9
-        turns.give_way()
-        assert clock.rests == []
-        clock.now += turn * 0.2
-        turns.give_way()
-        assert clock.rests == [REST]
+        check_turn(turns, clock, turn)
+
+
+def check_turn(turns: Turns, clock: Clock, seconds: float) -> None:
+    """Make sure that a turn is so long, not shorter and not longer."""
+    clock.now += seconds * 0.9
+    turns.give_way()
+    assert clock.rests == []
+    clock.now += seconds * 0.2
+    turns.give_way()
+    assert clock.rests == [REST]
 
 
 class Clock:

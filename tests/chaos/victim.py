@@ -17,7 +17,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -259,16 +260,10 @@ def main(orders: Orders) -> None:
 
 def _exit_wherever(record: Record, number: int, frame: FrameType | None) -> NoReturn:
     """Raise in the middle of whatever the main thread is doing."""
-    modules = [str(frame.f_globals.get("__name__")) for frame in _frames(frame)]
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_stack(frame)]
     of_ours = any(module.startswith("async_enginelog.") for module in modules)
     record.in_asyncio = modules[0].startswith("asyncio.") and not of_ours
     sys.exit(4)
-
-
-def _frames(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def _function(name: str) -> Callable[[Victim], Any]:
