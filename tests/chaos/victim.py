@@ -246,6 +246,8 @@ def main(orders: Orders) -> None:
     if orders.checkpoint_pages:
         database.CHECKPOINT_PAGES = orders.checkpoint_pages
     victim = Victim(orders)
+    # What a shell starts in the background inherits that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform != "win32":
         signal.signal(signal.SIGUSR1, partial(_exit_wherever, victim.record))
         # Who hangs is asked where.
