@@ -1,8 +1,8 @@
 """
 Measure what the log costs, side by side with rivals: ``python -m benchmarks [--quick] [QUESTION ...]``.
 
-The questions, in this order: call, take, busy, late, players, growth, back, pythons, functions. All if none
-is given. ``--quick`` takes minutes, the full form hours. Tables are printed; figures go to
+The questions, in this order: call, take, parts, busy, late, players, growth, back, pythons, functions. All if
+none is given. ``--quick`` takes minutes, the full form hours. Tables are printed; figures go to
 benchmarks/results/ as JSON, and plots beside them, or where ``--plots`` says.
 
 """

@@ -23,7 +23,7 @@ from .results import Case, Figures, Results
 __all__ = ["QUESTIONS", "Failed", "Question", "question_named", "run_case", "run_in_own_process"]
 
 # In the order in which they are asked.
-QUESTIONS = ("call", "take", "busy", "late", "players", "growth", "back", "pythons", "functions")
+QUESTIONS = ("call", "take", "parts", "busy", "late", "players", "growth", "back", "pythons", "functions")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
