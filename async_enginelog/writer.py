@@ -146,16 +146,20 @@ class Writer:
     def attend(self) -> bool:
         """Take note of rows in the spool; tell whether the caller should give way."""
         spool, pace = self._spool, self._pace
-        waiting = spool.appended - self._taken
-        if waiting < pace.rows and not spool.is_beyond(self.position):
+        if not self._is_pressing():
             self._wake_later()
             spool.attention = self._taken + pace.rows
             return False
         self._wake.set()
-        if waiting < pace.pause_rows:
+        if spool.appended - self._taken < pace.pause_rows:
             spool.attention = self._taken + pace.pause_rows
             return False
         return True
+
+    def _is_pressing(self) -> bool:
+        """Tell whether the rows that came since the writer last took some can't wait."""
+        spool = self._spool
+        return spool.appended - self._taken >= self._pace.rows or spool.is_beyond(self.position)
 
     async def give_way(self) -> None:
         """Let other tasks run, and the writer catch up, but only for a moment."""
@@ -311,16 +315,26 @@ class Writer:
             self._look_around = False
         while True:
             self._take_note()
+            end = self._spool.end
             data, position = await self._spool.read(self.position, MAX_BATCH_ROWS)
             if not data:
                 self.position = position  # behind the header of a segment without rows
                 self._tell_news()
                 break
             await self._commit(database, data, position)
+            if position >= end and not self._is_wanted():
+                # What came meanwhile waits as other rows do: a commit at once would be one of few rows.
+                if self._spool.end > position:
+                    self._wake_later()
+                return
         if self._closing:
             # Rows that went to the console meanwhile are in the counts, too.
             await self._commit(database, b"", position)
             await database.end_run(self._header.run, "closed", self._committer.now())
+
+    def _is_wanted(self) -> bool:
+        """Tell whether rows are to be committed at once."""
+        return self._closing or self._last_round or self._wake.is_set() or self._is_pressing()
 
     def _take_note(self) -> None:
         """Note that all rows up to here are about to be taken."""

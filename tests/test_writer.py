@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +148,77 @@ async def test_fewer_commits_while_the_wal_grows(
 
         await log.log_steps(step_name="committed by itself, and soon")
         await until([(rows + 1003,)], query, committed)
+
+
+class TestRowsThatComeDuringACommit:
+    @pytest.fixture
+    def during_commit(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], None]]]:
+        """What is put into this list is called in the midst of the next commit of rows."""
+        jobs: list[Callable[[], None]] = []
+        commit = Committer.commit
+
+        async def busy_commit(self: Committer, database: Any, data: bytes, state: Any) -> Any:
+            if data and jobs:
+                jobs.pop()()
+            return await commit(self, database, data, state)
+
+        monkeypatch.setattr(Committer, "commit", busy_commit)
+        yield jobs
+        assert not jobs
+
+    async def test_wait_as_others_do(self, path: Path, during_commit: list[Callable[[], None]]) -> None:
+        """A commit of its own at once, for the few that there are, would never end while rows come."""
+        async with EngineLog(path) as log:
+            during_commit.append(lambda: log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_id": 2}))
+            await log.log_steps(step_id=1)
+            async with asyncio.timeout(5):
+                while not log.statistics().committed:
+                    await asyncio.sleep(0.001)
+            begun = time.monotonic()
+            assert (log.statistics().flushes, log.statistics().pending) == (1, 1)
+            async with asyncio.timeout(5):
+                while log.statistics().pending:
+                    await asyncio.sleep(0.001)
+            assert time.monotonic() - begun > writer.USUAL.delay / 2
+
+    async def test_are_committed_at_once_if_many(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, during_commit: list[Callable[[], None]]
+    ) -> None:
+        """Many don't wait; nor does anybody who flushes."""
+        monkeypatch.setattr(writer, "USUAL", writer.Pace(60.0, 500, 1024))
+
+        async with EngineLog(path) as log:
+
+            def log_many() -> None:
+                for number in range(500):
+                    log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_id": number})
+
+            during_commit.append(log_many)
+            await log.log_steps(step_id=1)
+            await log.flush()
+            async with asyncio.timeout(5):
+                while log.statistics().pending:
+                    await asyncio.sleep(0.001)
+
+    async def test_are_committed_at_once_if_wanted(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, during_commit: list[Callable[[], None]]
+    ) -> None:
+        """Who flushes while rows are being committed doesn't wait for those that came since."""
+        monkeypatch.setattr(writer, "USUAL", writer.Pace(60.0, 500, 1024))
+        flushed: list[asyncio.Task[None]] = []
+
+        async with EngineLog(path) as log:
+
+            def log_and_flush() -> None:
+                log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_id": 2})
+                flushed.append(asyncio.create_task(log.flush()))
+
+            during_commit.append(log_and_flush)
+            await log.log_steps(step_id=1)
+            async with asyncio.timeout(5):
+                await log.flush()
+                await flushed.pop()
+            assert log.statistics().pending == 0
 
 
 async def test_full_segment_is_committed_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
