@@ -214,7 +214,9 @@ class _Connection:
             text = event.get("text")
             data = event["bytes"] if text is None else text
             message = self._log.read(data)
-            self._log.took(self._log.arrived(message, received, binary=text is None))
+            arrived = self._log.arrived(message, received, binary=text is None)
+            self._log.settle()
+            self._log.took(arrived)
 
     def _sent(self, event: Any) -> None:
         if _type_of(event) == "websocket.accept":

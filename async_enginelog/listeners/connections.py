@@ -106,8 +106,9 @@ class ConnectionLog:
         self._read_message = read_message
         self._trusted_proxies = trusted_proxies
         self._masked_headers = masked_headers
-        # A message whose binary message comes next.
+        # A message whose binary message comes next, and what of it isn't logged yet.
         self._header: ReceivedMessage | None = None
+        self._of_header: dict[str, Any] = {}
         self.is_requested = self.is_disconnected = self._is_closed = False
 
     # -- the connection -----------------------------------------------------------------------------
@@ -174,7 +175,8 @@ class ConnectionLog:
         Log a message that is complete, or one that never will be.
 
         The next binary message after a header is that header's, whatever text comes between:
-        both are one row.
+        both are one row. A header itself waits to be logged, with its binary message if that comes at once:
+        :meth:`settle` must follow.
 
         Args:
             message: What it says.
@@ -184,23 +186,37 @@ class ConnectionLog:
 
         """
         if binary and is_complete and self._header is not None:
-            header, self._header = self._header, None
-            audio = ReceivedMessage(header.id, message, received, header)
-            self._log_message(audio, dt_message_process_queued_to_start=now())
-            return audio
+            return self._audio_arrived(message, received, self._header)
+        self.settle()
         arrived = ReceivedMessage(_id_of(self.log.next_message_id), message, received)
+        columns: dict[str, Any] = {
+            "recording_id": message.recording_id,
+            "message_type": message.type,
+            "audio_frame_no": message.frame_no,
+            "dt_message_received": received,
+        }
         if message.audio_follows:
-            self._header = arrived
-        self._log_message(
-            arrived,
-            recording_id=message.recording_id,
-            message_type=message.type,
-            audio_frame_no=message.frame_no,
-            dt_message_received=received,
             # A header isn't all: the message is there when its binary message is.
-            dt_message_process_queued_to_start=now() if is_complete and not message.audio_follows else None,
-        )
+            self._header, self._of_header = arrived, columns
+        else:
+            queued = now() if is_complete else None
+            self._log_message(arrived, **columns, dt_message_process_queued_to_start=queued)
         return arrived
+
+    def _audio_arrived(
+        self, message: Message, received: datetime, header: ReceivedMessage
+    ) -> ReceivedMessage:
+        audio = ReceivedMessage(header.id, message, received, header)
+        columns, self._of_header = self._of_header, {}
+        self._header = None
+        self._log_message(audio, **columns, dt_message_process_queued_to_start=now())
+        return audio
+
+    def settle(self) -> None:
+        """Log a header whose binary message didn't come at once. Before anybody takes what came."""
+        if self._header is not None and self._of_header:
+            columns, self._of_header = self._of_header, {}
+            self._log_message(self._header, **columns)
 
     def took(self, message: ReceivedMessage, started: datetime | None = None) -> None:
         """Log that the engine took a message to process it, now or when it ``started``."""

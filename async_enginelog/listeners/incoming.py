@@ -44,8 +44,9 @@ class IncomingMessages:
             self._since = self._now
 
     def bytes_came(self, *, is_midway: bool) -> None:
-        """Note whether they ended within a frame."""
+        """Note that all of them are taken in, and whether they ended within a frame."""
         self._is_midway = is_midway
+        self._log.settle()
 
     def control_came(self) -> None:
         """Note a frame that is no message."""

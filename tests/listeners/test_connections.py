@@ -148,6 +148,39 @@ class TestMessages:
         assert first.received <= second.queued <= first.queued <= first.started
         assert second.id == between.id
 
+    async def test_header_and_audio_that_come_at_once_are_logged_once(
+        self, log: EngineLog, query: Query
+    ) -> None:
+        """A client that sends one after the other, as they all do, costs a call less for each frame."""
+        connection = connection_log(log)
+        before = log.statistics().accepted
+        connection.arrived(HEADER, now(), binary=False)
+        assert log.statistics().accepted == before
+        connection.arrived(BINARY, now(), binary=True)
+        connection.settle()
+        assert log.statistics().accepted == before + 1
+        await log.flush()
+
+        (row,) = message_rows(query)
+        assert (row.kind, row.recording, row.frame_no) == ("FRAME", 12, 3)
+        assert row.received <= row.queued
+
+    async def test_header_whose_audio_comes_later_is_logged_before(
+        self, log: EngineLog, query: Query
+    ) -> None:
+        """Whatever becomes of the audio, or of the engine: the header has come."""
+        connection = connection_log(log)
+        connection.arrived(HEADER, now(), binary=False)
+        connection.settle()
+        connection.settle()
+        await log.flush()
+        assert [(row.kind, row.frame_no, row.queued) for row in message_rows(query)] == [("FRAME", 3, None)]
+
+        connection.arrived(BINARY, now(), binary=True)
+        await log.flush()
+        (row,) = message_rows(query)
+        assert (row.kind, row.frame_no, row.queued is None) == ("FRAME", 3, False)
+
     async def test_audio_belongs_to_the_header_before_it(self, log: EngineLog, query: Query) -> None:
         """Of two headers, the second has the audio; binary without a header is a message of its own."""
         connection = connection_log(log)
