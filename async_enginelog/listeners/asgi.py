@@ -214,9 +214,7 @@ class _Connection:
             text = event.get("text")
             data = event["bytes"] if text is None else text
             message = self._log.read(data)
-            arrived = self._log.arrived(message, received, binary=text is None)
-            self._log.settle()
-            self._log.took(arrived)
+            self._log.took(self._log.arrived(message, received, binary=text is None))
 
     def _sent(self, event: Any) -> None:
         if _type_of(event) == "websocket.accept":

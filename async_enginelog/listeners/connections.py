@@ -175,8 +175,8 @@ class ConnectionLog:
         Log a message that is complete, or one that never will be.
 
         The next binary message after a header is that header's, whatever text comes between:
-        both are one row. A header itself waits to be logged, with its binary message if that comes at once:
-        :meth:`settle` must follow.
+        both are one row. A header waits to be logged, with its binary message if that comes at once:
+        until :meth:`settle`, or until it is taken.
 
         Args:
             message: What it says.
@@ -213,7 +213,7 @@ class ConnectionLog:
         return audio
 
     def settle(self) -> None:
-        """Log a header whose binary message didn't come at once. Before anybody takes what came."""
+        """Log a header whose binary message didn't come at once."""
         if self._header is not None and self._of_header:
             columns, self._of_header = self._of_header, {}
             self._log_message(self._header, **columns)
@@ -221,6 +221,7 @@ class ConnectionLog:
     def took(self, message: ReceivedMessage, started: datetime | None = None) -> None:
         """Log that the engine took a message to process it, now or when it ``started``."""
         self.taken = message
+        self.settle()
         if not message.message.audio_follows:
             self._log_message(message, dt_message_process_started=started or now())
 
