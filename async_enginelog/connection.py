@@ -41,6 +41,9 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 # A copy is made in steps of so many pages of 4 KiB; between them it tells how far it is.
 COPY_PAGES = 256
 
+# Who forks waits so long, in seconds, for what SQLite is at.
+FORK_PATIENCE = 0.25
+
 
 class Connection:
     """
@@ -349,14 +352,25 @@ class _Handle(sqlite3.Connection):
         super().__init__(*arguments, **options)
         self.name = str(arguments[0])
         self.thread = threading.current_thread()
+        # Held while SQLite is at work; see _halt().
+        self.at_work = threading.RLock()
         with _handles_lock:
             _handles.add(self)
 
+    def execute(self, *statement: Any) -> sqlite3.Cursor:
+        with self.at_work:
+            return super().execute(*statement)
+
     def executescript(self, script: Any, /) -> sqlite3.Cursor:
-        if not callable(script):
-            return super().executescript(script)
-        script(self)
+        with self.at_work:
+            if not callable(script):
+                return super().executescript(script)
+            script(self)
         return self.cursor()
+
+    def commit(self) -> None:
+        with self.at_work:
+            super().commit()
 
 
 _handles: weakref.WeakSet[_Handle] = weakref.WeakSet()
@@ -420,11 +434,48 @@ def _stop_connections() -> None:
         time.sleep(0.05)
 
 
+class _Forking(threading.local):
+    """Handles that do nothing until the fork of this thread is over."""
+
+    def __init__(self) -> None:
+        self.halted: list[_Handle] = []
+
+
+_forking = _Forking()
+
+
+def _halt() -> None:
+    """
+    Let SQLite do nothing in a fork, but don't wait for it for long.
+
+    A child inherits the locks that SQLite holds at the moment, on its own memory and on the file, and nobody
+    who would give them up: it would hang when it opens a database, or find its own locked for ever.
+
+    """
+    deadline = time.monotonic() + FORK_PATIENCE
+    # Not for long either: a signal handler may fork anywhere.
+    if not _handles_lock.acquire(timeout=FORK_PATIENCE):
+        return
+    try:
+        handles = list(_handles)
+    finally:
+        _handles_lock.release()
+    _forking.halted = [
+        handle for handle in handles if handle.at_work.acquire(timeout=max(0.0, deadline - time.monotonic()))
+    ]
+
+
+def _go_on() -> None:
+    while _forking.halted:
+        _forking.halted.pop().at_work.release()
+
+
 def _keep_inherited() -> None:
     """Never touch the parent's connections in a forked child, not even to delete them."""
     # https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
     global _handles_lock
     _handles_lock = threading.Lock()  # the parent's may have been held in the fork
+    _forking.halted.clear()
     _inherited.extend(_running_loops)
     _inherited.extend(_handles)
     _running_loops.clear()
@@ -432,4 +483,4 @@ def _keep_inherited() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_keep_inherited)
+    os.register_at_fork(before=_halt, after_in_parent=_go_on, after_in_child=_keep_inherited)

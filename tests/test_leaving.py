@@ -553,6 +553,44 @@ class TestFork:
         assert rows == [("child", 1), ("parent", 200)]
         assert query("SELECT DISTINCT HOW_ENDED FROM ENGINE_LOG_RUN") == [("closed",)]
 
+    @pytest.mark.parametrize(("work", "is_done"), [(0.1, True), (2.0, False)])
+    def test_fork_lets_sqlite_finish(self, path: Path, work: float, *, is_done: bool) -> None:
+        """A child would inherit its locks, and nobody who gives them up. A fork doesn't wait for long."""
+        script = f"""
+            import asyncio, os, pathlib, sys, threading, time
+            from async_enginelog.connection import Connection
+
+            begun, done = threading.Event(), []
+
+            def work(sqlite):
+                sqlite.execute("CREATE TABLE t (a)")
+                begun.set()
+                time.sleep({work})
+                sqlite.commit()
+                done.append(True)
+
+            async def main():
+                path = pathlib.Path(sys.argv[1])
+                connection = await Connection.connect(path, str(path), uri=False)
+                working = asyncio.create_task(connection.carry_out(work))
+                while not begun.is_set():
+                    await asyncio.sleep(0.001)
+                asked = time.monotonic()
+                child = os.fork()
+                if child == 0:
+                    os._exit(bool(done) is not {is_done})
+                assert time.monotonic() - asked < 1
+                _, status = os.waitpid(child, 0)
+                assert status == 0, status
+                await working
+                assert await connection.fetch("SELECT count(*) FROM t") == [(0,)]
+                await connection.close()
+
+            asyncio.run(main())
+        """
+        done = run_script(path, script)
+        assert done.returncode == 0, done.stderr
+
     def test_parent_dies_child_lives(self, path: Path, query: Query) -> None:
         """A forked child that lives on doesn't keep the dead parent's rows from being recovered."""
         script = """
