@@ -374,13 +374,13 @@ class _Handle(sqlite3.Connection):
 
 
 _handles: weakref.WeakSet[_Handle] = weakref.WeakSet()
-_handles_lock = threading.Lock()
+# Reentrant: whatever runs while it is held may fork, as signal handlers do.
+_handles_lock = threading.RLock()
 
 
 def is_open_here(path: Path) -> bool:
     """Tell whether a connection of this process has a database open, whose locks are those of the process."""
-    with _handles_lock:
-        handles = list(_handles)
+    handles = _known_handles()
     names = {str(path), path.absolute().as_uri()}
     return any(handle.thread.is_alive() and handle.name.partition("?")[0] in names for handle in handles)
 
@@ -396,9 +396,7 @@ def _tidy_up() -> None:
     for connection, loop in list(_running_loops.items()):
         if loop.is_closed():
             _stop(connection)
-    with _handles_lock:
-        handles = list(_handles)
-    for handle in handles:
+    for handle in _known_handles():
         if not handle.thread.is_alive():
             handle.close()
 
@@ -434,16 +432,6 @@ def _stop_connections() -> None:
         time.sleep(0.05)
 
 
-class _Forking(threading.local):
-    """Handles that do nothing until the fork of this thread is over."""
-
-    def __init__(self) -> None:
-        self.halted: list[_Handle] = []
-
-
-_forking = _Forking()
-
-
 def _halt() -> None:
     """
     Let SQLite do nothing in a fork, but don't wait for it for long.
@@ -453,29 +441,26 @@ def _halt() -> None:
 
     """
     deadline = time.monotonic() + FORK_PATIENCE
-    # Not for long either: a signal handler may fork anywhere.
-    if not _handles_lock.acquire(timeout=FORK_PATIENCE):
-        return
-    try:
-        handles = list(_handles)
-    finally:
-        _handles_lock.release()
-    _forking.halted = [
-        handle for handle in handles if handle.at_work.acquire(timeout=max(0.0, deadline - time.monotonic()))
-    ]
+    for handle in _known_handles():
+        handle.at_work.acquire(timeout=max(0.0, deadline - time.monotonic()))
 
 
 def _go_on() -> None:
-    while _forking.halted:
-        _forking.halted.pop().at_work.release()
+    for handle in _known_handles():
+        with suppress(RuntimeError):  # of those that weren't halted in time
+            handle.at_work.release()
+
+
+def _known_handles() -> list[_Handle]:
+    with _handles_lock:
+        return list(_handles)
 
 
 def _keep_inherited() -> None:
     """Never touch the parent's connections in a forked child, not even to delete them."""
     # https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
     global _handles_lock
-    _handles_lock = threading.Lock()  # the parent's may have been held in the fork
-    _forking.halted.clear()
+    _handles_lock = threading.RLock()  # the parent's may have been held in the fork
     _inherited.extend(_running_loops)
     _inherited.extend(_handles)
     _running_loops.clear()
