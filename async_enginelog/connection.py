@@ -2,7 +2,7 @@
 The one aiosqlite connection: connected, called, closed.
 
 Only this module knows aiosqlite, and what its users suffer from: its thread isn't a daemon,
-so a forgotten connection would hang the exit of the process (see :func:`_stop_at_exit`);
+so a forgotten connection would hang the exit of the process (see :mod:`~async_enginelog.handles`);
 cancelling an ``await`` doesn't stop the statement, so after any trouble the connection is
 thrown away; and its thread starves beside a busy event loop (see :mod:`~async_enginelog.handover`).
 
@@ -14,8 +14,6 @@ import asyncio
 import os
 import sqlite3
 import threading
-import time
-import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,10 +22,11 @@ from typing import Any, Self, TypeVar
 import aiosqlite
 
 from .errors import DatabaseDamaged, NotAnEngineLog, PathError, RowRefused, StorageError
+from .handles import Handle, stop, stop_at_exit, tidy_up
 from .handover import hand_over
 from .ownership import is_open_to_all, more_open, stranger
 
-__all__ = ["Connection", "check_companions", "check_path", "is_open_here", "storage_errors", "uri"]
+__all__ = ["Connection", "check_companions", "check_path", "storage_errors", "uri"]
 
 T = TypeVar("T")
 
@@ -40,9 +39,6 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 
 # A copy is made in steps of so many pages of 4 KiB; between them it tells how far it is.
 COPY_PAGES = 256
-
-# Who forks waits so long, in seconds, for what SQLite is at.
-FORK_PATIENCE = 0.25
 
 
 class Connection:
@@ -71,11 +67,11 @@ class Connection:
                 timeout=BUSY_TIMEOUT,
                 isolation_level="IMMEDIATE",
                 cached_statements=256,
-                factory=_Handle,
+                factory=Handle,
                 check_same_thread=False,
             )
-            _tidy_up()
-            _stop_at_exit(connecting)
+            tidy_up()
+            stop_at_exit(connecting)
             opening = asyncio.ensure_future(hand_over(connecting))
             try:
                 connection = await asyncio.shield(opening)
@@ -84,10 +80,10 @@ class Connection:
                 await _end_of(opening)
                 with suppress(sqlite3.Error, asyncio.CancelledError):
                     await opening.result().close()
-                _stop(connecting)
+                stop(connecting)
                 raise
             except BaseException:
-                _stop(connecting)
+                stop(connecting)
                 raise
         return cls(path, connection)
 
@@ -127,7 +123,7 @@ class Connection:
 
     def abandon(self) -> None:
         """Have the connection closed by its thread, without waiting; for a loop that is closed."""
-        _stop(self._connection)
+        stop(self._connection)
 
     async def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Execute one statement."""
@@ -333,139 +329,3 @@ def _tells_of_damage(error: Exception) -> bool:
     # The first byte is the error, the others say where it was met.
     code = getattr(error, "sqlite_errorcode", None) or 0
     return code & 0xFF == sqlite3.SQLITE_CORRUPT or "Could not decode to UTF-8" in str(error)
-
-
-# -- leaving without a word -------------------------------------------------------------------------
-
-# Connections whose threads run, or may. As a signal handler can raise anything at any line, each is noted
-# before its thread starts and forgotten after that was told to stop; and held, as Python would throw away a
-# connection that is half open without a word to its thread.
-_running_loops: dict[aiosqlite.Connection, asyncio.AbstractEventLoop] = {}
-_guard: threading.Thread | None = None
-_inherited: list[Any] = []
-
-
-class _Handle(sqlite3.Connection):
-    """What SQLite has open, and the thread that uses it; a script may be a function that is called there."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.name = str(arguments[0])
-        self.thread = threading.current_thread()
-        # Held while SQLite is at work; see _halt().
-        self.at_work = threading.RLock()
-        with _handles_lock:
-            _handles.add(self)
-
-    def execute(self, *statement: Any) -> sqlite3.Cursor:
-        with self.at_work:
-            return super().execute(*statement)
-
-    def executescript(self, script: Any, /) -> sqlite3.Cursor:
-        with self.at_work:
-            if not callable(script):
-                return super().executescript(script)
-            script(self)
-        return self.cursor()
-
-    def commit(self) -> None:
-        with self.at_work:
-            super().commit()
-
-
-_handles: weakref.WeakSet[_Handle] = weakref.WeakSet()
-# Reentrant: whatever runs while it is held may fork, as signal handlers do.
-_handles_lock = threading.RLock()
-
-
-def is_open_here(path: Path) -> bool:
-    """Tell whether a connection of this process has a database open, whose locks are those of the process."""
-    handles = _known_handles()
-    names = {str(path), path.absolute().as_uri()}
-    return any(handle.thread.is_alive() and handle.name.partition("?")[0] in names for handle in handles)
-
-
-def _tidy_up() -> None:
-    """
-    Close what closed loops left open.
-
-    When a loop is closed while a statement is under way, aiosqlite's thread dies of it, and leaves the
-    transaction as it is: locked, for as long as anything refers to the connection.
-
-    """
-    for connection, loop in list(_running_loops.items()):
-        if loop.is_closed():
-            _stop(connection)
-    for handle in _known_handles():
-        if not handle.thread.is_alive():
-            handle.close()
-
-
-def _stop_at_exit(connection: aiosqlite.Connection) -> None:
-    """
-    See to it that a connection that nobody closes doesn't hang the exit of the interpreter.
-
-    The interpreter waits for aiosqlite's thread, which waits for a connection to be closed.
-    So a daemon thread waits for the main thread to end, and tells those connections to stop
-    whose event loop doesn't run any more.
-
-    """
-    global _guard
-    _running_loops[connection] = asyncio.get_running_loop()
-    if _guard is None or not _guard.is_alive():
-        _guard = threading.Thread(target=_stop_connections, name="enginelog-exit", daemon=True)
-        _guard.start()
-
-
-def _stop(connection: aiosqlite.Connection) -> None:
-    """Have the thread of a connection close it and end, unless it has; never waits."""
-    connection.stop()
-    _running_loops.pop(connection, None)
-
-
-def _stop_connections() -> None:
-    threading.main_thread().join()
-    while True:
-        for connection, loop in list(_running_loops.items()):
-            if not loop.is_running():
-                _stop(connection)
-        time.sleep(0.05)
-
-
-def _halt() -> None:
-    """
-    Let SQLite do nothing in a fork, but don't wait for it for long.
-
-    A child inherits the locks that SQLite holds at the moment, on its own memory and on the file, and nobody
-    who would give them up: it would hang when it opens a database, or find its own locked for ever.
-
-    """
-    deadline = time.monotonic() + FORK_PATIENCE
-    for handle in _known_handles():
-        handle.at_work.acquire(timeout=max(0.0, deadline - time.monotonic()))
-
-
-def _go_on() -> None:
-    for handle in _known_handles():
-        with suppress(RuntimeError):  # of those that weren't halted in time
-            handle.at_work.release()
-
-
-def _known_handles() -> list[_Handle]:
-    with _handles_lock:
-        return list(_handles)
-
-
-def _keep_inherited() -> None:
-    """Never touch the parent's connections in a forked child, not even to delete them."""
-    # https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
-    global _handles_lock
-    _handles_lock = threading.RLock()  # the parent's may have been held in the fork
-    _inherited.extend(_running_loops)
-    _inherited.extend(_handles)
-    _running_loops.clear()
-    _handles.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_halt, after_in_parent=_go_on, after_in_child=_keep_inherited)

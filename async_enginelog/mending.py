@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from .connection import is_open_here
 from .console import Console
 from .database import Database
 from .errors import DatabaseDamaged, NotAnEngineLog, StorageError
+from .handles import is_open_here
 from .handover import hand_over
 from .salvage import holds_our_rows
 from .segments import beside, size_of

@@ -23,9 +23,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .background import Background
-from .connection import is_open_here, storage_errors
+from .connection import storage_errors
 from .damaged import MAGIC, Damaged
 from .errors import StorageError
+from .handles import is_open_here
 from .leftovers import runs_in
 from .migrations import APPLICATION_ID
 from .ownership import create_file, make_folder

@@ -19,6 +19,7 @@ ROOMS = [
         "context",
         "errors",
         "framing",
+        "handles",
         "handover",
         "messages",
         "peers",

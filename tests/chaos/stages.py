@@ -34,7 +34,7 @@ STAGES = {
     "create_segment _allocate Spool.release Spool._remove",
     "batch": "Writer._commit_all Writer._take_note Spool.read Spool._read_newest Spool._read_file "
     "Committer._gather Gathering.add Gathering._take_values Gathering.batch decode",
-    "commit": "Writer._commit Committer.commit Database.write Connection.carry_out _Handle.executescript "
+    "commit": "Writer._commit Committer.commit Database.write Connection.carry_out Handle.executescript "
     "_write _insert",
     "checkpoint": "_write",
     "opening": "EngineLog.open begin_run _make_spool _new_run claim_run Spool.__init__ "
