@@ -106,9 +106,9 @@ class ConnectionLog:
         self._read_message = read_message
         self._trusted_proxies = trusted_proxies
         self._masked_headers = masked_headers
-        # A message whose binary message comes next, and what of it isn't logged yet.
+        # A message whose binary message comes next, and its row until that is logged.
         self._header: ReceivedMessage | None = None
-        self._of_header: dict[str, Any] = {}
+        self._header_row: dict[str, Any] = {}
         self.is_requested = self.is_disconnected = self._is_closed = False
 
     # -- the connection -----------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class ConnectionLog:
         }
         if message.audio_follows:
             # A header isn't all: the message is there when its binary message is.
-            self._header, self._of_header = arrived, columns
+            self._header, self._header_row = arrived, self._row(arrived, columns)
         else:
             queued = now() if is_complete else None
             self._log_message(arrived, **columns, dt_message_process_queued_to_start=queued)
@@ -207,16 +207,18 @@ class ConnectionLog:
         self, message: Message, received: datetime, header: ReceivedMessage
     ) -> ReceivedMessage:
         audio = ReceivedMessage(header.id, message, received, header)
-        columns, self._of_header = self._of_header, {}
         self._header = None
-        self._log_message(audio, **columns, dt_message_process_queued_to_start=now())
+        self._log_message(audio, **self._take_header_row(), dt_message_process_queued_to_start=now())
         return audio
 
     def settle(self) -> None:
         """Log a header whose binary message didn't come at once."""
-        if self._header is not None and self._of_header:
-            columns, self._of_header = self._of_header, {}
-            self._log_message(self._header, **columns)
+        if self._header_row:
+            self._offer(WEBSOCKET_MESSAGE, self._take_header_row())
+
+    def _take_header_row(self) -> dict[str, Any]:
+        row, self._header_row = self._header_row, {}
+        return row
 
     def took(self, message: ReceivedMessage, started: datetime | None = None) -> None:
         """Log that the engine took a message to process it, now or when it ``started``."""
@@ -226,6 +228,7 @@ class ConnectionLog:
             self._log_message(message, dt_message_process_started=started or now())
 
     def _log_message(self, message: ReceivedMessage, **columns: Any) -> None:
-        self._offer(
-            WEBSOCKET_MESSAGE, {"message_id": message.id, "websocket_connection_id": self.id, **columns}
-        )
+        self._offer(WEBSOCKET_MESSAGE, self._row(message, columns))
+
+    def _row(self, message: ReceivedMessage, columns: dict[str, Any]) -> dict[str, Any]:
+        return {"message_id": message.id, "websocket_connection_id": self.id, **columns}
