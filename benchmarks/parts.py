@@ -29,12 +29,12 @@ from async_enginelog.tables import TABLES
 
 from .call import PACED, SECONDS, paced, prepare_database
 from .markdown import Goal, Table, shown
-from .results import Case, Figures, Results, Spread
+from .results import Case, Figures, Results, Spread, quotient
 from .rivals import rival_named
 from .rivals.base import Log, Rival
-from .rivals.limits import STATEMENT_ROWS
+from .rivals.limits import STATEMENT_ROWS, calling, complete
 from .rivals.names import LIMIT, NOTHING, OURS, QUEUE_HANDLER
-from .rows import FILE, FUNCTION, NARROW, RECORDING
+from .rows import NARROW
 
 __all__ = ["PARTS", "TITLE", "cases", "goals", "measure", "measure_row", "tables"]
 
@@ -86,24 +86,6 @@ STEPS: dict[str, Callable[[mmap.mmap], Keep]] = {
 }
 
 
-def _log(keep: Keep) -> Log:
-    async def log(**columns: Any) -> None:
-        keep(columns)
-
-    async def function(number: int) -> None:
-        await log(
-            python_function_name=FUNCTION,
-            python_file_name=FILE,
-            recording_id=RECORDING,
-            audio_chunk_no=number,
-            frame_no=number // 10,
-            start_stop_or_error_msg="Start",
-            websocket_connection_id=17,
-        )
-
-    return Log(function, lambda table, columns: keep(columns))
-
-
 def _new_map(path: Path) -> mmap.mmap:
     return create_segment(path.with_suffix(".lines"), b"", MAP_BYTES)
 
@@ -111,7 +93,7 @@ def _new_map(path: Path) -> mmap.mmap:
 @asynccontextmanager
 async def _open(step: str, path: Path) -> AsyncIterator[Log]:
     with _new_map(path) as lines:
-        yield _log(STEPS[step](lines))
+        yield calling(STEPS[step](lines))
 
 
 # -- a row, from the call to the disk -----------------------------------------------------------------
@@ -123,7 +105,7 @@ class _Row:
     def __init__(self, lines: mmap.mmap, connection: sqlite3.Connection) -> None:
         self.spent = dict.fromkeys(PARTS, 0)
         self._lines = lines
-        self._function = _log(_checked(lines)).function
+        self._function = calling(_checked(lines)).function
         self._connection = connection
 
     async def measure(self, batches: int) -> Figures:
@@ -149,8 +131,8 @@ class _Row:
         return done
 
     def _insert(self, first: int, statements: list[Statement]) -> None:
-        for sql, parameters in statements:
-            self._connection.execute(sql, ("2026-01-31 12:34:56.123456", 1, first, *parameters))
+        for statement in statements:
+            self._connection.execute(*complete(statement, first))
 
 
 def measure_row(path: Path, batches: int) -> Figures:
@@ -197,11 +179,8 @@ def tables(results: Results) -> list[Table]:
 
 
 def _to_queue(results: Results, step: tuple[str, str, str]) -> Spread | None:
-    def ratio(find: Callable[..., Figures]) -> float | None:
-        ours, theirs = find(*step), find("call", QUEUE_HANDLER, PACED)
-        return float(ours["median_us"] / theirs["median_us"]) if ours and theirs else None
-
-    return results.each_round(ratio)
+    question, ours = step[0], step[1:]
+    return results.ratio(question, "median_us", ours, (QUEUE_HANDLER, PACED), their_question="call")
 
 
 def _most(parts: tuple[str, ...], find: Callable[..., Figures]) -> float | None:
@@ -210,11 +189,9 @@ def _most(parts: tuple[str, ...], find: Callable[..., Figures]) -> float | None:
 
 
 def _to_limit(results: Results, parts: tuple[str, ...]) -> Spread | None:
-    def ratio(find: Callable[..., Figures]) -> float | None:
-        most, limit = _most(parts, find), find("take", LIMIT, "narrow")
-        return float(most / limit["rows_s"]) if most and limit else None
-
-    return results.each_round(ratio)
+    return results.each_round(
+        lambda find: quotient(_most(parts, find), find("take", LIMIT, "narrow").get("rows_s"))
+    )
 
 
 def goals(results: Results) -> list[Goal]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Case", "Figures", "Results", "Spread", "spread"]
+__all__ = ["Case", "Figures", "Results", "Spread", "quotient", "spread"]
 
 # Figures of a case by name; a curve is a list.
 Figures = dict[str, Any]
@@ -38,6 +38,11 @@ def spread(values: Iterable[float]) -> Spread | None:
     """Return median and range; :obj:`None` if there are no values."""
     ordered = sorted(values)
     return Spread(statistics.median(ordered), ordered[0], ordered[-1]) if ordered else None
+
+
+def quotient(ours: float | None, theirs: float | None) -> float | None:
+    """Return ours to theirs; :obj:`None` if one of them wasn't measured."""
+    return ours / theirs if ours is not None and theirs else None
 
 
 class Results:
@@ -92,11 +97,13 @@ class Results:
         theirs: tuple[str, str],
         *,
         their_figure: str | None = None,
+        their_question: str | None = None,
     ) -> Spread | None:
         """Return median and range of ours to theirs, each a rival and a setting, within the rounds."""
         return self.each_round(
-            lambda find: _quotient(
-                find(question, *ours).get(figure), find(question, *theirs).get(their_figure or figure)
+            lambda find: quotient(
+                find(question, *ours).get(figure),
+                find(their_question or question, *theirs).get(their_figure or figure),
             )
         )
 
@@ -130,7 +137,3 @@ def _find(figures: dict[Case, Figures], question: str, rival: str, setting: str 
         if (case := Case(question, rival, setting, quick)) in figures:
             return figures[case]
     return None
-
-
-def _quotient(ours: float | None, theirs: float | None) -> float | None:
-    return ours / theirs if ours is not None and theirs else None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
-from async_enginelog.batch import prepare
+from async_enginelog.batch import Statement, prepare
 from async_enginelog.lines import decode, encoder_of
 from async_enginelog.tables import TABLES
 
@@ -17,17 +17,16 @@ from ..rows import FILE, FUNCTION, NARROW, RECORDING, SHAPES, insert_sql, narrow
 from .base import Log, Rival
 from .names import NOTHING
 
-__all__ = ["RIVALS", "limit"]
+__all__ = ["RIVALS", "STATEMENT_ROWS", "calling", "complete", "limit"]
 
 STATEMENT_ROWS = 1024
 
 
-@asynccontextmanager
-async def _open(path: Path) -> AsyncIterator[Log]:
-    rows: list[dict[str, Any]] = []
+def calling(keep: Callable[[dict[str, Any]], object]) -> Log:
+    """Return a log whose calls do no more with a row than ``keep`` does."""
 
     async def log(**columns: Any) -> None:
-        rows.append(columns)
+        keep(columns)
 
     async def function(number: int) -> None:
         await log(
@@ -43,7 +42,13 @@ async def _open(path: Path) -> AsyncIterator[Log]:
     async def row(table: str, columns: dict[str, Any]) -> None:
         await log(**columns)
 
-    yield Log(function, row)
+    return Log(function, row)
+
+
+@asynccontextmanager
+async def _open(path: Path) -> AsyncIterator[Log]:
+    rows: list[dict[str, Any]] = []
+    yield calling(rows.append)
 
 
 def limit(path: Path, shape: str, rows: int) -> tuple[float, float]:
@@ -89,9 +94,14 @@ def _of_trace(rows: int) -> list[tuple[str, Sequence[Any]]]:
     statements: list[tuple[str, Sequence[Any]]] = []
     for first in range(0, rows, STATEMENT_ROWS):
         decoded, _ = decode(b"".join(lines[first : first + STATEMENT_ROWS]))
-        for sql, parameters in prepare(decoded).statements:
-            statements.append((sql, ("2026-01-31 12:34:56.123456", 1, first, *parameters)))
+        statements += [complete(statement, first) for statement in prepare(decoded).statements]
     return statements
+
+
+def complete(statement: Statement, first: int) -> tuple[str, Sequence[Any]]:
+    """Return a statement with what the committer gives it: the time, the run, its first row's number."""
+    sql, parameters = statement
+    return sql, ("2026-01-31 12:34:56.123456", 1, first, *parameters)
 
 
 RIVALS = [Rival(NOTHING, _open, "an empty coroutine that appends the row to a list")]
