@@ -146,6 +146,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.questions if name not in QUESTIONS]:
         parser.error(f"{unknown[0]!r} isn't a question; these are: {', '.join(QUESTIONS)}")
+    if options.folder and not options.folder.is_dir():
+        parser.error(f"{options.folder} isn't a folder; create it, or leave --folder out")
     if options.go_on and (options.questions or options.quick or options.rounds):
         parser.error("--go-on measures what that run was to: leave out questions, --quick and --rounds")
     return options

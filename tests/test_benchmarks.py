@@ -93,6 +93,19 @@ class TestGoOn:
             benchmarks.__main__.main(["--go-on", str(path)])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["late", "nothing"], "'nothing' isn't a question; these are: call,"),
+        (["--folder", "nowhere"], "nowhere isn't a folder; create it"),
+    ],
+)
+def test_wrong_options(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        benchmarks.__main__.main(arguments)
+    assert message in capsys.readouterr().err
+
+
 def test_spread_is_median_and_range() -> None:
     """A single round that was disturbed doesn't move the median."""
     assert spread([3.0, 100.0, 2.0]) == Spread(3.0, 2.0, 100.0)
