@@ -19,6 +19,13 @@ from .conftest import Query
 from .test_recovery import leave_spool, step
 
 
+async def reaches(condition: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 async def until(condition: object, query: Query, sql: str) -> None:
     """Wait until a query gives what is expected."""
     async with asyncio.timeout(10):
@@ -58,9 +65,7 @@ async def test_exception_that_nobody_thought_of(
         with monkeypatch.context() as patch:
             patch.setattr(Committer, "commit", lambda *_: 1 // 0)
             await log.log_steps(step_id=1)
-            async with asyncio.timeout(5):
-                while log.statistics().last_fault is None:
-                    await asyncio.sleep(0.01)
+            await reaches(lambda: log.statistics().last_fault is not None)
         await log.flush()
 
     assert log.statistics().last_fault == "ZeroDivisionError: integer division or modulo by zero"
@@ -171,14 +176,10 @@ class TestRowsThatComeDuringACommit:
         async with EngineLog(path) as log:
             during_commit.append(lambda: log.log_row_nowait("ENGINE_DB_LOG_STEPS", {"step_id": 2}))
             await log.log_steps(step_id=1)
-            async with asyncio.timeout(5):
-                while not log.statistics().committed:
-                    await asyncio.sleep(0.001)
+            await reaches(lambda: log.statistics().committed > 0)
             begun = time.monotonic()
             assert (log.statistics().flushes, log.statistics().pending) == (1, 1)
-            async with asyncio.timeout(5):
-                while log.statistics().pending:
-                    await asyncio.sleep(0.001)
+            await reaches(lambda: not log.statistics().pending)
             assert time.monotonic() - begun > writer.USUAL.delay / 2
 
     async def test_are_committed_at_once_if_many(
@@ -196,9 +197,7 @@ class TestRowsThatComeDuringACommit:
             during_commit.append(log_many)
             await log.log_steps(step_id=1)
             await log.flush()
-            async with asyncio.timeout(5):
-                while log.statistics().pending:
-                    await asyncio.sleep(0.001)
+            await reaches(lambda: not log.statistics().pending)
 
     async def test_are_committed_at_once_if_wanted(
         self, path: Path, monkeypatch: pytest.MonkeyPatch, during_commit: list[Callable[[], None]]
