@@ -9,14 +9,15 @@ import signal
 import statistics
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from async_enginelog import EngineLog
 
 from .markdown import Goal, Table, at_least, at_most, shown
-from .results import Case, Figures, Results
+from .results import Case, Figures, Results, lowest
 from .rivals import here, rival_named
 from .rivals.base import Log, Rival, count_rows, make_database
 from .rivals.names import NOTHING, OURS, PICOLOGGING, QUEUE_HANDLER
@@ -33,6 +34,8 @@ SECONDS = {True: 1.0, False: 5.0}
 KILLED_ROWS = 1000
 
 PACED, KILLED = "2,000 rows/s", "killed"
+
+LogGroup = Callable[[Log, int], Awaitable[None]]
 
 
 def cases(quick: bool) -> list[Case]:
@@ -66,12 +69,15 @@ async def paced(rival: Rival, folder: Path, seconds: float) -> Figures:
     Log 2,000 rows a second.
 
     The CPU time is that of the whole process, writer and closing included, less that of the same
-    again without a row.
+    again without a row. Calls are timed in a run of their own: a look at the clock is CPU time, too.
 
     """
     groups = round(seconds / PERIOD)
-    _, idle = await _run(rival, folder / "idle.db", groups, with_rows=False)
-    costs, busy = await _run(rival, folder / "busy.db", groups, with_rows=True)
+    costs = array("d")
+    await _run(rival, folder / "first.db", groups // 10, _log_group)  # what is first loads and compiles
+    idle = await _run(rival, folder / "idle.db", groups, _log_nothing)
+    busy = await _run(rival, folder / "busy.db", groups, _log_group)
+    await _run(rival, folder / "timed.db", groups, partial(_time_group, costs))
     in_order = sorted(costs)
     return {
         "median_us": statistics.median(in_order),
@@ -81,28 +87,39 @@ async def paced(rival: Rival, folder: Path, seconds: float) -> Figures:
     }
 
 
-async def _run(rival: Rival, path: Path, groups: int, *, with_rows: bool) -> tuple[array[float], float]:
+async def _run(rival: Rival, path: Path, groups: int, log_group: LogGroup) -> float:
+    """Return the CPU time it took, in seconds."""
     await asyncio.to_thread(prepare_database, rival, path)
-    costs = array("d")
     async with rival.open(path) as log:
-        await _group(log, 0, array("d"))  # the first calls load and compile
+        await _log_group(log, 0)
         cpu = time.process_time()
-        await _groups(log, groups, costs if with_rows else None)
-    return costs, time.process_time() - cpu
+        await _each_period(groups, partial(log_group, log))
+    return time.process_time() - cpu
 
 
-async def _groups(log: Log, groups: int, costs: array[float] | None) -> None:
+async def _each_period(groups: int, log_group: Callable[[int], Awaitable[None]]) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     for number in range(1, groups + 1):
         await asyncio.sleep(max(0.0, began + number * PERIOD - loop.time()))
-        if costs is not None:
-            await _group(log, number * GROUP, costs)
+        await log_group(number * GROUP)
 
 
-async def _group(log: Log, first: int, costs: array[float]) -> None:
+async def _log_nothing(log: Log, first: int) -> None:
+    pass
+
+
+async def _log_group(log: Log, first: int) -> None:
+    for number in range(first, first + GROUP):
+        # Whoever needn't be awaited isn't.
+        if log.awaits:
+            await log.function(number)
+        else:
+            log.function(number)
+
+
+async def _time_group(costs: array[float], log: Log, first: int) -> None:
     now, function = time.perf_counter_ns, log.function
-    # Whoever needn't be awaited isn't.
     if log.awaits:
         for number in range(first, first + GROUP):
             start = now()
@@ -123,6 +140,8 @@ def kept_after_kill(rival: Rival, path: Path) -> int:
     process = multiprocessing.get_context("spawn").Process(target=_log_and_die, args=(rival.name, path))
     process.start()
     process.join()
+    if process.exitcode in (0, 1):
+        raise RuntimeError(f"{rival.name}: ended with {process.exitcode} before it was killed")
     if rival.name == OURS:
         asyncio.run(_recover(path))
     return count_rows(path)
@@ -151,8 +170,8 @@ async def _recover(path: Path) -> None:
 def tables(results: Results) -> list[Table]:
     """Return a line for each rival."""
     rows = [_line(results, name) for name in results.rivals("call", PACED)]
-    columns = ("a call at 2,000 rows/s", "median, µs", "99 %, µs", "CPU a row, µs", "ours to theirs", "kept")
-    return [Table((*columns[:-1], "rows kept after `kill -9`"), rows)]
+    head = ("a call at 2,000 rows/s", "median, µs", "99 %, µs", "CPU a row, µs", "ours to theirs")
+    return [Table((*head, "kept of 1,000 rows logged at once before `kill -9`"), rows)]
 
 
 def _line(results: Results, name: str) -> list[str]:
@@ -171,6 +190,7 @@ def _line(results: Results, name: str) -> list[str]:
 def goals(results: Results) -> list[Goal]:
     """Return what was hoped for."""
     ours = (OURS, PACED)
+    kept = results.spread("call", OURS, KILLED, "kept")
     return [
         at_most(
             "median at most 0.15 of QueueHandler's",
@@ -183,5 +203,5 @@ def goals(results: Results) -> list[Goal]:
             results.ratio("call", "median_us", ours, (PICOLOGGING, PACED)),
         ),
         at_most("CPU for each row at most 10 µs", 10.0, results.spread("call", *ours, "cpu_us"), ".1f"),
-        at_least("crash-proof all the while", 1.0, results.spread("call", OURS, KILLED, "kept"), ".0%"),
+        at_least("crash-proof all the while", 1.0, lowest(kept), ".0%"),
     ]

@@ -36,11 +36,13 @@ from .rivals.limits import STATEMENT_ROWS, calling, complete
 from .rivals.names import LIMIT, NOTHING, OURS, QUEUE_HANDLER
 from .rows import NARROW
 
-__all__ = ["PARTS", "TITLE", "cases", "goals", "measure", "measure_row", "tables"]
+__all__ = ["CHECKED", "PARTS", "TITLE", "cases", "goals", "measure", "measure_row", "open_step", "tables"]
 
 TITLE = "What limits it?"
 
 CALLS, ROW = "calls", "a row"
+# The last step of a call; what is left is to count it.
+CHECKED = "… names and types checked"
 BATCHES = {True: 100, False: 400}
 # Room for all lines of a run.
 MAP_BYTES = 128 * 2**20
@@ -82,7 +84,7 @@ def _checked(lines: mmap.mmap) -> Keep:
 STEPS: dict[str, Callable[[mmap.mmap], Keep]] = {
     "… and a line with the time": _forgotten,
     "… into a memory map": _into_map,
-    "… names and types checked": _checked,
+    CHECKED: _checked,
 }
 
 
@@ -91,7 +93,8 @@ def _new_map(path: Path) -> mmap.mmap:
 
 
 @asynccontextmanager
-async def _open(step: str, path: Path) -> AsyncIterator[Log]:
+async def open_step(step: str, path: Path) -> AsyncIterator[Log]:
+    """Open what calls as we do, and does no more with a row than a step says; nobody reads the lines."""
     with _new_map(path) as lines:
         yield calling(STEPS[step](lines))
 
@@ -155,7 +158,7 @@ def measure(case: Case, folder: Path) -> Figures:
     """Measure a call that does no more than a step says, or all that is done to a row."""
     if case.setting == ROW:
         return measure_row(folder / "engine_log.db", BATCHES[case.quick])
-    step = Rival(case.rival, partial(_open, case.rival), "a part of our call")
+    step = Rival(case.rival, partial(open_step, case.rival), "a part of our call")
     return asyncio.run(paced(step, folder, SECONDS[case.quick]))
 
 

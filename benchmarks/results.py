@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Case", "Figures", "Results", "Spread", "quotient", "spread"]
+__all__ = ["Case", "Figures", "Results", "Spread", "highest", "lowest", "quotient", "spread"]
 
 # Figures of a case by name; a curve is a list.
 Figures = dict[str, Any]
@@ -38,6 +38,16 @@ def spread(values: Iterable[float]) -> Spread | None:
     """Return median and range; :obj:`None` if there are no values."""
     ordered = sorted(values)
     return Spread(statistics.median(ordered), ordered[0], ordered[-1]) if ordered else None
+
+
+def lowest(found: Spread | None) -> Spread | None:
+    """Return a spread in which the lowest counts: for what must always be."""
+    return found._replace(median=found.low) if found else None
+
+
+def highest(found: Spread | None) -> Spread | None:
+    """Return a spread in which the highest counts: for what must never be."""
+    return found._replace(median=found.high) if found else None
 
 
 def quotient(ours: float | None, theirs: float | None) -> float | None:

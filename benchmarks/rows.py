@@ -52,6 +52,11 @@ def narrow_values(number: int) -> tuple[object, ...]:
     return (now, FUNCTION, FILE, RECORDING, number, number // 10, "Start", 17, now)
 
 
+def narrow_row(number: int) -> tuple[str, Columns]:
+    """Return table and columns of row ``number`` of ENGINE_DB_LOG_FUNCTIONS, but when it is committed."""
+    return NARROW, dict(zip(TABLES[NARROW].columns, narrow_values(number), strict=True)) | {"dt_added": None}
+
+
 def wide_row(number: int) -> tuple[str, Columns]:
     """Return table and columns of a frame: 20 of its 48 columns."""
     now = datetime.now(UTC)
@@ -80,17 +85,22 @@ def wide_row(number: int) -> tuple[str, Columns]:
     }
 
 
-# What is logged besides the narrow rows, for which each rival has a call of its own.
-SHAPES = {"wide": wide_row, "trace": trace_row}
+SHAPES = {"narrow": narrow_row, "wide": wide_row, "trace": trace_row}
 
 
 @lru_cache(maxsize=256)
-def insert_sql(table: str, arguments: Sequence[str], rows: int = 1) -> str:
-    """Return an INSERT of so many rows; what comes again replaces the first: rivals don't merge."""
+def insert_sql(table: str, arguments: Sequence[str]) -> str:
+    """
+    Return an INSERT of a row. Rivals don't merge.
+
+    Only a recording that comes again replaces the first: the run is part of every other key, and
+    they have none.
+
+    """
     columns = TABLES[table].columns
-    marks = ",".join([f"({','.join('?' * len(arguments))})"] * rows)
+    names = ",".join(columns[name].name for name in arguments)
     insert = "INSERT OR REPLACE" if TABLES[table].key else "INSERT"
-    return f"{insert} INTO {table} ({','.join(columns[name].name for name in arguments)}) VALUES {marks}"
+    return f"{insert} INTO {table} ({names}) VALUES ({','.join('?' * len(arguments))})"
 
 
 def stored_values(columns: Mapping[str, Any]) -> list[Any]:

@@ -12,12 +12,14 @@ import benchmarks.__main__
 from async_enginelog.lines import encoder_of
 from async_enginelog.tables import TABLES
 from benchmarks import machine, parts, take
+from benchmarks.call import prepare_database
 from benchmarks.cases import QUESTIONS, question_named
 from benchmarks.markdown import Table, at_least, at_most
-from benchmarks.results import Case, Figures, Results, Spread, spread
+from benchmarks.results import Case, Figures, Results, Spread, highest, lowest, spread
+from benchmarks.rivals import rival_named
 from benchmarks.rivals.base import count_rows
-from benchmarks.rivals.limits import STATEMENT_ROWS
-from benchmarks.rivals.names import LIMIT, MODULES
+from benchmarks.rivals.limits import STATEMENT_ROWS, limit
+from benchmarks.rivals.names import LIMIT, MANY, MODULES, OLD
 from benchmarks.rivals.names import OURS as OUR_NAME
 from benchmarks.rows import insert_sql, wide_row
 from benchmarks.trace import session, trace_row
@@ -111,6 +113,13 @@ def test_spread_is_median_and_range() -> None:
     assert spread([3.0, 100.0, 2.0]) == Spread(3.0, 2.0, 100.0)
 
 
+def test_worst_round_counts() -> None:
+    """For what must never be, or always, the median isn't asked."""
+    found = Spread(2.0, 1.0, 9.0)
+    assert (lowest(found), highest(found)) == (Spread(1.0, 1.0, 9.0), Spread(9.0, 1.0, 9.0))
+    assert lowest(None) is highest(None) is None
+
+
 def test_table_is_markdown() -> None:
     """Columns are aligned, so that the same text is read in a terminal."""
     assert Table(("a", "bb"), [("long", "1")]).text() == "| a    | bb |\n|------|----|\n| long | 1  |"
@@ -149,6 +158,35 @@ class TestParts:
         assert all(figures[part] > 0 for part in parts.PARTS)
 
 
+class TestTake:
+    @pytest.mark.parametrize("name", [OUR_NAME, MANY, OLD])
+    def test_no_row_of_the_trace_is_lost(self, name: str, tmp_path: Path) -> None:
+        """We merge rows of one thing, others don't, and none has fewer rows than it should."""
+        rival, path, rows = rival_named(name), tmp_path / "engine_log.db", len(session()) * 2 + 10
+        prepare_database(rival, path)
+        figures = asyncio.run(take.saturated(rival, path, "trace", rows, patience=60.0))
+        assert figures["lost"] == 0
+        assert count_rows(path) == take.expected_rows(rival, rows)
+        assert (take.expected_rows(rival, rows) < rows) is (name != OLD)
+
+    @pytest.mark.parametrize("shape", take.SETTINGS)
+    def test_limit_inserts_all_rows(self, shape: str, tmp_path: Path) -> None:
+        """What we are held against writes the same rows, with run and number."""
+        path, rival, rows = tmp_path / "engine_log.db", rival_named(OUR_NAME), 3000
+        prepare_database(rival, path)
+        limit(path, shape, rows)
+        assert count_rows(path) == (take.expected_rows(rival, rows) if shape == "trace" else rows)
+
+
+class TestBusy:
+    def test_goal_shows_both(self) -> None:
+        """Who commits nothing isn't a divisor; both are shown."""
+        ours, theirs = Case("busy", OUR_NAME, "0.2"), Case("busy", MANY, "0.2")
+        results = Results([{ours: {"rows_s": 1000.0}, theirs: {"rows_s": 0.0}}], {})
+        goal = question_named("busy").goals(results)[0]
+        assert (goal.figure, goal.reached) == ("1,000 against 0 rows/s", True)
+
+
 class TestRows:
     def test_trace_is_taken(self) -> None:
         """The tables have a place for all that the session says."""
@@ -169,8 +207,8 @@ class TestRows:
 
     def test_inserts_name_their_columns(self) -> None:
         """Rivals insert with bound parameters."""
-        sql = insert_sql("ENGINE_DB_LOG_STEPS", ("step_name", "frame_no"), 2)
-        assert sql == "INSERT INTO ENGINE_DB_LOG_STEPS (STEP_NAME,FRAME_NO) VALUES (?,?),(?,?)"
+        sql = insert_sql("ENGINE_DB_LOG_STEPS", ("step_name", "frame_no"))
+        assert sql == "INSERT INTO ENGINE_DB_LOG_STEPS (STEP_NAME,FRAME_NO) VALUES (?,?)"
 
 
 def test_each_rival_has_a_module() -> None:

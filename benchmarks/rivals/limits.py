@@ -13,7 +13,7 @@ from async_enginelog.batch import Statement, prepare
 from async_enginelog.lines import decode, encoder_of
 from async_enginelog.tables import TABLES
 
-from ..rows import FILE, FUNCTION, NARROW, RECORDING, SHAPES, insert_sql, narrow_values, stored_values
+from ..rows import FILE, FUNCTION, RECORDING, SHAPES
 from .base import Log, Rival
 from .names import NOTHING
 
@@ -53,15 +53,15 @@ async def _open(path: Path) -> AsyncIterator[Log]:
 
 def limit(path: Path, shape: str, rows: int) -> tuple[float, float]:
     """
-    Insert rows with multi-row statements in one transaction, without an event loop.
+    Insert rows with the statements of our writer in one transaction, without an event loop.
 
-    The rows are made before; of a trace, the statements too, as our writer would.
+    Rows and statements are made before.
 
     Returns:
         Seconds, and CPU seconds.
 
     """
-    statements = _of_trace(rows) if shape == "trace" else _of_table(shape, rows)
+    statements = _statements(shape, rows)
     with closing(sqlite3.connect(path, isolation_level=None, cached_statements=256)) as connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         begun, cpu = time.perf_counter(), time.process_time()
@@ -72,24 +72,8 @@ def limit(path: Path, shape: str, rows: int) -> tuple[float, float]:
         return time.perf_counter() - begun, time.process_time() - cpu
 
 
-def _of_table(shape: str, rows: int) -> list[tuple[str, Sequence[Any]]]:
-    table, arguments = NARROW, tuple(TABLES[NARROW].columns)
-    lines = [narrow_values(number) for number in range(rows)] if shape == "narrow" else []
-    if shape != "narrow":
-        made = [SHAPES[shape](number) for number in range(rows)]
-        table, arguments = made[0][0], tuple(made[0][1])
-        lines = [tuple(stored_values(columns)) for _, columns in made]
-    return [
-        (
-            insert_sql(table, arguments, len(lines[first : first + STATEMENT_ROWS])),
-            [value for line in lines[first : first + STATEMENT_ROWS] for value in line],
-        )
-        for first in range(0, rows, STATEMENT_ROWS)
-    ]
-
-
-def _of_trace(rows: int) -> list[tuple[str, Sequence[Any]]]:
-    made = [SHAPES["trace"](number) for number in range(rows)]
+def _statements(shape: str, rows: int) -> list[tuple[str, Sequence[Any]]]:
+    made = (SHAPES[shape](number) for number in range(1, rows + 1))
     lines = [encoder_of(TABLES[name])(columns) for name, columns in made]
     statements: list[tuple[str, Sequence[Any]]] = []
     for first in range(0, rows, STATEMENT_ROWS):
