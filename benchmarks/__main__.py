@@ -2,8 +2,9 @@
 Measure what the log costs, side by side with rivals: ``python -m benchmarks [--quick] [QUESTION ...]``.
 
 The questions, in this order: call, take, parts, busy, late, players, growth, back, pythons, functions. All if
-none is given. ``--quick`` takes minutes, the full form hours. Tables are printed; figures go to
-benchmarks/results/ as JSON, and plots beside them, or where ``--plots`` says.
+none is given. ``--quick`` takes minutes, the full form hours. What is printed is Markdown: the rivals, all
+goals, and the tables of each question. Figures go to benchmarks/results/ as JSON, and plots beside them, or
+where ``--plots`` says.
 
 """
 
@@ -34,6 +35,7 @@ class Run(NamedTuple):
 
     path: Path
     machine: dict[str, Any]
+    rivals: list[list[str]]
     questions: list[str]
     planned_rounds: int
     quick: bool
@@ -53,9 +55,12 @@ class Run(NamedTuple):
         print(f"figures in {self.path}", file=sys.stderr)
 
     def keep(self) -> None:
-        """Write the figures so far to a file: a run of hours may be broken off."""
-        facts = {name: getattr(self, name) for name in ("machine", "questions", "planned_rounds", "quick")}
-        self.path.write_text(json.dumps({**facts, **self.results.as_json()}, indent=1) + "\n", "utf-8")
+        """Write the figures so far to a file: a run of hours may be broken off, even while it writes."""
+        names = ("machine", "rivals", "questions", "planned_rounds", "quick")
+        facts = {name: getattr(self, name) for name in names}
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps({**facts, **self.results.as_json()}, indent=1) + "\n", "utf-8")
+        new.replace(self.path)
 
 
 def begin(options: argparse.Namespace) -> Run:
@@ -65,7 +70,8 @@ def begin(options: argparse.Namespace) -> Run:
     path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{kind}.json"
     questions = options.questions or list(QUESTIONS)
     rounds = options.rounds or ROUNDS[options.quick]
-    return Run(path, machine.description(), questions, rounds, options.quick, Results([], left_out()))
+    results = Results([], left_out())
+    return Run(path, machine.description(), machine.rivals(), questions, rounds, options.quick, results)
 
 
 def go_on(path: Path) -> Run:
@@ -78,17 +84,19 @@ def go_on(path: Path) -> Run:
     """
     data = json.loads(path.read_text("utf-8"))
     there, here = data["machine"], machine.description()
-    if changed := [name for name in here if name != "date" and here[name] != there.get(name)]:
-        found = ", ".join(f"{name} {there.get(name)}, and here is {here[name]}" for name in changed)
+    names = dict.fromkeys([*here, *there])
+    if changed := [name for name in names if name != "date" and here.get(name) != there.get(name)]:
+        found = "; ".join(f"{name} {there.get(name)}, and here is {here.get(name)}" for name in changed)
         raise SystemExit(f"{path} was measured on something else: {found}")
     results = Results.of_json(data)
-    return Run(path, there, data["questions"], data["planned_rounds"], data["quick"], results)
+    questions, rounds = data["questions"], data["planned_rounds"]
+    return Run(path, there, machine.rivals(), questions, rounds, data["quick"], results)
 
 
 def measure_one(results: Results, number: int, case: Case, folder: Path | None) -> None:
-    """Measure a case, and say so on standard error."""
+    """Measure a case, and say so on standard error; a failure is noted until that round of it works."""
     begun = time.monotonic()
-    what = f"{case.rival}, {case.question} {case.setting}".rstrip(", ")
+    what = f"{case.rival}, {case.question} {case.setting}".rstrip() + f", round {number + 1}"
     try:
         results.add(number, case, run_case(case, folder))
         results.left_out.pop(what, None)
@@ -101,15 +109,18 @@ def measure_one(results: Results, number: int, case: Case, folder: Path | None) 
     print(f"round {number + 1}  {seconds:5.1f} s  {name}{outcome}", file=sys.stderr, flush=True)
 
 
-def report(results: Results, questions: Sequence[str]) -> str:
-    """Return what was found, in Markdown."""
+def report(results: Results, questions: Sequence[str], rivals: Sequence[Sequence[str]]) -> str:
+    """Return what was found, in Markdown: of whom, whether it is what was hoped for, and all of it."""
     parts = []
-    for question in questions:
-        module = question_named(question)
-        parts.append(f"### {module.TITLE}")
-        parts += [table.text() for table in module.tables(results)]
-        if goals := module.goals(results):
-            parts.append(goal_table(goals).text())
+    measured = {case.rival for figures in results.rounds for case in figures}
+    if lines := [line for line in rivals if line[0] in measured]:
+        parts += ["### The rivals", Table(("rival", "package", "how it is used"), lines).text()]
+    modules = {question: question_named(question) for question in questions}
+    goals = [(question, goal) for question, module in modules.items() for goal in module.goals(results)]
+    if goals:
+        parts += ["### The goals", goal_table(goals).text()]
+    for module in modules.values():
+        parts += [f"### {module.TITLE}", *(table.text() for table in module.tables(results))]
     if results.left_out:
         rows = sorted(results.left_out.items())
         parts += ["### What could not be measured", Table(("", "why"), rows).text()]
@@ -136,9 +147,16 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: minutes, not hours")
     parser.add_argument("--rounds", type=int, help="how often each rival is measured")
     parser.add_argument("--folder", type=Path, help="where the databases are; default: the temporary folder")
-    parser.add_argument("--plots", type=Path, help="where the plots go; default: beside the figures")
+    parser.add_argument(
+        "--plots", type=Path, help="where the plots go; default: beside the figures, also with --go-on"
+    )
     parser.add_argument("--go-on", type=Path, metavar="FILE", help="go on with a run that was broken off")
-    parser.add_argument("--show", type=Path, help="measure nothing: show and draw what is in this JSON file")
+    parser.add_argument(
+        "--show",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing: print what is in this JSON file, and draw it where --plots says, if it does",
+    )
     parser.add_argument(
         "--check", action="store_true", help="measure only ratios that repeat, against bounds"
     )
@@ -154,11 +172,11 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def show(path: Path, folder: Path | None) -> None:
-    """Print and draw what was measured before."""
+    """Print what was measured before, and draw it; an older version kept no rivals."""
     data = json.loads(path.read_text("utf-8"))
     results = Results.of_json(data)
     print(machine.sentence(data["machine"], len(results.rounds)), end="\n\n")
-    print(report(results, data["questions"]))
+    print(report(results, data["questions"], data.get("rivals", [])))
     if folder is not None:
         draw(results, folder)
 
@@ -177,8 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = go_on(options.go_on) if options.go_on else begin(options)
     print(machine.sentence(run.machine, run.planned_rounds), end="\n\n", flush=True)
     run.measure(options.folder)
-    print(report(run.results, run.questions))
-    draw(run.results, options.plots or RESULTS)
+    print(report(run.results, run.questions, run.rivals))
+    draw(run.results, options.plots or run.path.parent)
     return 0
 
 

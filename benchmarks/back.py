@@ -8,16 +8,16 @@ import os
 import signal
 import sqlite3
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from async_enginelog import EngineLog
 
-from .call import prepare_database
 from .markdown import Goal, Table, at_most, shown
 from .results import Case, Figures, Results
 from .rivals import rival_named
-from .rivals.base import count_rows
-from .rivals.limits import limit
+from .rivals.base import Log, count_rows
 from .rivals.names import OURS
 
 __all__ = ["TITLE", "cases", "goals", "measure", "tables"]
@@ -40,10 +40,32 @@ def measure(case: Case, folder: Path) -> Figures:
     if case.setting == RECOVERY:
         return _recovery(path, rows)
     if case.setting != NEW:
-        prepare_database(rival_named(OURS), path)
-    if case.setting == LARGE:
-        limit(path, "narrow", rows)
+        exitcode = _in_own_process(_commit, path, rows if case.setting == LARGE else 0)
+        assert exitcode == 0, f"logging ended with {exitcode}"
     return asyncio.run(_open(path))
+
+
+# Opens the log on a database, and logs so many rows.
+_Engine = Callable[[Path, int], Coroutine[Any, Any, None]]
+
+
+def _in_own_process(engine: _Engine, path: Path, rows: int) -> int | None:
+    """Run an engine before what is measured here, and return its exit code."""
+    process = multiprocessing.get_context("spawn").Process(target=_run, args=(engine, path, rows))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _run(engine: _Engine, path: Path, rows: int) -> None:
+    asyncio.run(engine(path, rows))
+
+
+async def _commit(path: Path, rows: int) -> None:
+    """Leave a database as an engine does that was closed."""
+    async with rival_named(OURS).open(path) as log:
+        await _log_rows(log, rows)
+    assert count_rows(path) == rows
 
 
 async def _open(path: Path) -> Figures:
@@ -56,9 +78,7 @@ async def _open(path: Path) -> Figures:
 
 
 def _recovery(path: Path, rows: int) -> Figures:
-    process = multiprocessing.get_context("spawn").Process(target=_spool_and_die, args=(path, rows))
-    process.start()
-    process.join()
+    _in_own_process(_spool_and_die, path, rows)
     before = count_rows(path)
     opening, seconds = asyncio.run(_recover(path))
     after = count_rows(path)
@@ -66,20 +86,20 @@ def _recovery(path: Path, rows: int) -> Figures:
     return {"recovery_s": seconds, "rows_s": (after - before) / seconds, "open_ms": opening * 1000}
 
 
-def _spool_and_die(path: Path, rows: int) -> None:
-    asyncio.run(_spool(path, rows))
-
-
-async def _spool(path: Path, rows: int) -> None:
+async def _spool_and_die(path: Path, rows: int) -> None:
     async with rival_named(OURS).open(path) as log:
         # Whoever holds this keeps the rows in the spool.
         lock = sqlite3.connect(path, isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")
-        for number in range(rows):
-            await log.function(number)
-            if number % 1000 == 0:
-                await asyncio.sleep(0.001)
+        await _log_rows(log, rows)
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+async def _log_rows(log: Log, rows: int) -> None:
+    for number in range(rows):
+        await log.function(number)
+        if number % 1000 == 0:
+            await asyncio.sleep(0.001)
 
 
 async def _recover(path: Path) -> tuple[float, float]:

@@ -53,9 +53,8 @@ def shown(found: Spread | None, form: str = ",.0f") -> str:
     return found.shown(form) if found else UNKNOWN
 
 
-def goal_table(goals: Sequence[Goal]) -> Table:
-    """Return the goals, the figure beside each."""
+def goal_table(goals: Sequence[tuple[str, Goal]]) -> Table:
+    """Return the goals, the question before each and the figure behind."""
     words = {True: "yes", False: "no", None: ""}
-    return Table(
-        ("goal", "measured", "reached"), [(goal.text, goal.figure, words[goal.reached]) for goal in goals]
-    )
+    rows = [(question, goal.text, goal.figure, words[goal.reached]) for question, goal in goals]
+    return Table(("question", "goal", "measured", "reached"), rows)

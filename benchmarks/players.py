@@ -5,6 +5,13 @@ Each player sends 10 frames of 100 ms a second, with the time in the first bytes
 the time when it is done: lateness is all from the client's ``send()`` to the end of the analysis. Server and
 players are processes of their own. Players join step by step.
 
+Each rival has the same server, listeners and recorder, and so has the server without logging: its log throws
+away what it is offered. What the listeners do to know it (times, a SHA-256 of the audio) is in its figures.
+
+What a frame costs is CPU time of the server at a moderate number of players, of the loop's thread and of all
+others. It is all of a frame, analysis and network included: what a rival costs is its difference to the
+server without logging. A rival whose rows still wait has not paid for them all.
+
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiosqlite
 from websockets.asyncio.client import connect
@@ -59,13 +66,22 @@ STEP_SECONDS = {True: 2.0, False: 4.0}
 # A step fails only if it does so several times: the machine may have been busy with something else.
 TRIES = 3
 MOST = 400
+# At so many players a frame's cost is taken, in an interval of so many steps: a number that all carry but the
+# slowest, so that nothing is waiting for long.
+COST_PLAYERS = 100
+COST_STEPS = 2
 
 
 # -- the server -------------------------------------------------------------------------------------
 
 
 class _WithoutLog(EngineLog):
-    """Throws away what listeners offer."""
+    """
+    Throws away what listeners offer.
+
+    They listen as ever: a recorder takes only connections that log themselves.
+
+    """
 
     def offer(self, table: LogTable, columns: dict[str, Any]) -> None:
         """Take a row."""
@@ -77,7 +93,7 @@ class _OldLog(EngineLog):
     def offer(self, table: LogTable, columns: dict[str, Any]) -> None:
         """Take a row."""
         with closing(sqlite3.connect(self.path)) as connection:
-            connection.execute(_insert(table, columns), stored_values(columns))
+            connection.execute(*insert_of(table, columns))
             connection.commit()
 
 
@@ -88,7 +104,7 @@ class _AiosqliteLog(EngineLog):
 
     def offer(self, table: LogTable, columns: dict[str, Any]) -> None:
         """Take a row."""
-        self.rows.put_nowait((_insert(table, columns), stored_values(columns)))
+        self.rows.put_nowait(insert_of(table, columns))
 
     async def write(self) -> None:
         """Write rows until cancelled."""
@@ -102,8 +118,10 @@ class _AiosqliteLog(EngineLog):
 LOGS: dict[str, type[EngineLog]] = {WITHOUT: _WithoutLog, OURS: EngineLog, EACH: _AiosqliteLog, OLD: _OldLog}
 
 
-def _insert(table: LogTable, columns: dict[str, Any]) -> str:
-    return insert_sql(table.name, tuple(columns))
+def insert_of(table: LogTable, columns: dict[str, Any]) -> tuple[str, list[Any]]:
+    """Return the statement for a row, and its values; headers of a connection are stored as JSON."""
+    values = [json.dumps(value) if isinstance(value, dict) else value for value in stored_values(columns)]
+    return insert_sql(table.name, tuple(columns)), values
 
 
 @asynccontextmanager
@@ -114,12 +132,30 @@ async def _opened(name: str, path: Path) -> AsyncIterator[EngineLog]:
             return
         log.rows = asyncio.Queue()
         writing = asyncio.create_task(log.write())
+        writing.add_done_callback(_end_server)
         yield log
         writing.cancel()
 
 
+class Report(NamedTuple):
+    """What a server says of an interval: its frames, how many were late, and the CPU seconds it has used."""
+
+    frames: int
+    late: int
+    # Of the loop's thread, and of the whole process, since it began.
+    loop: float
+    process: float
+
+
+def _end_server(writing: asyncio.Task[None]) -> None:
+    """End a server that writes no more: nothing it says would be of the rival any longer."""
+    if not writing.cancelled():
+        print(f"rows aren't written: {writing.exception()!r}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
 async def serve_players(name: str, path: Path) -> None:
-    """Serve until standard input ends; print how late frames were in each interval that a line asks for."""
+    """Serve until standard input ends; print a report of each interval that a line asks for."""
     lateness = array("d")
 
     async def analyse(recording: Recording, frame: Frame) -> int:
@@ -137,7 +173,8 @@ async def serve_players(name: str, path: Path) -> None:
             print(server.sockets[0].getsockname()[1], flush=True)
             while await asyncio.to_thread(sys.stdin.readline):
                 late = sum(value > LATE_MS for value in lateness)
-                print(json.dumps([len(lateness), late]), flush=True)
+                report = Report(len(lateness), late, time.thread_time(), time.process_time())
+                print(json.dumps(report), flush=True)
                 del lateness[:]
             # Players are still there, and nobody needs to hear their last frames.
             os._exit(0)
@@ -168,31 +205,47 @@ async def _ramp(server: asyncio.subprocess.Process, step: int, seconds: float) -
     stop = asyncio.Event()
     players: list[asyncio.Task[None]] = []
     curve: list[tuple[int, float]] = []
+    cost: Figures = {}
     while len(players) < MOST and (not curve or curve[-1][1] <= ENOUGH):
         players += [asyncio.create_task(_play(port, len(players) + place, stop)) for place in range(step)]
-        await _late_share(server, len(players), seconds / 2)  # while they join
+        await _report(server, seconds / 2)  # while they join
         for _ in range(TRIES):
-            share = await _late_share(server, len(players), seconds / 2)
+            report = await _report(server, seconds / 2)
+            share = _late_share(report, len(players), seconds / 2)
             if share <= ENOUGH:
                 break
         curve.append((len(players), share))
+        if len(players) == COST_PLAYERS and share <= ENOUGH:
+            cost = cost_of_frame(report, await _report(server, seconds * COST_STEPS))
     stop.set()
     for player in players:
         player.cancel()
     await asyncio.gather(*players, return_exceptions=True)
-    return {"players": _carried(curve), "curve": curve}
+    return {"players": _carried(curve), "curve": curve, **cost}
 
 
-async def _late_share(server: asyncio.subprocess.Process, players: int, seconds: float) -> float:
-    """Return the share of frames that were late within some seconds; those that never came were, too."""
+async def _report(server: asyncio.subprocess.Process, seconds: float) -> Report:
+    """Return what the server says of the next seconds."""
     assert server.stdin is not None
     assert server.stdout is not None
     await asyncio.sleep(seconds)
     server.stdin.write(b"\n")
-    frames, late = json.loads(await server.stdout.readline())
+    return Report(*json.loads(await server.stdout.readline()))
+
+
+def _late_share(report: Report, players: int, seconds: float) -> float:
+    """Return the share of frames that were late within some seconds; those that never came were, too."""
     # A few are under way, or come from the interval before.
-    missing = max(0.0, 1 - frames / (players * seconds / PERIOD) - 0.05)
-    return late / frames + missing if frames else 1.0
+    missing = max(0.0, 1 - report.frames / (players * seconds / PERIOD) - 0.05)
+    return report.late / report.frames + missing if report.frames else 1.0
+
+
+def cost_of_frame(before: Report, after: Report) -> Figures:
+    """Return the CPU time of a frame between two reports, in microseconds: the loop's, and that of others."""
+    if not after.frames:
+        return {}
+    loop, process = after.loop - before.loop, after.process - before.process
+    return {"loop_us": loop / after.frames * 1e6, "others_us": (process - loop) / after.frames * 1e6}
 
 
 def _carried(curve: list[tuple[int, float]]) -> float:
@@ -233,14 +286,22 @@ async def _measure(case: Case, path: Path) -> Figures:
 
 def tables(results: Results) -> list[Table]:
     """Return a line for each rival."""
-    rows = []
-    for name in results.rivals("players"):
-        found = results.spread("players", name, "", "players")
-        share = results.ratio("players", "players", (name, ""), (WITHOUT, ""))
-        rows.append([name, shown(found), shown(share, ".2f") if name != WITHOUT else ""])
-    return [
-        Table(("players until one frame in a hundred is late", "players", "of those without logging"), rows)
-    ]
+    head = (
+        f"players until one frame in a hundred is late; CPU at {COST_PLAYERS} players",
+        "players",
+        "of those without logging",
+        "loop, µs a frame",
+        "other threads, µs a frame",
+    )
+    return [Table(head, [_line(results, name) for name in results.rivals("players")])]
+
+
+def _line(results: Results, name: str) -> list[str]:
+    found, loop, others = (
+        shown(results.spread("players", name, "", figure)) for figure in ("players", "loop_us", "others_us")
+    )
+    share = results.ratio("players", "players", (name, ""), (WITHOUT, ""))
+    return [name, found, shown(share, ".2f") if name != WITHOUT else "", loop, others]
 
 
 def goals(results: Results) -> list[Goal]:

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import busy, call, growth, late, players
-from .results import Results, Spread
-from .rivals.names import LIMIT, OURS
+from .results import Case, Results, Spread
+from .rivals.names import LIMIT, NOTHING, OURS
 
 __all__ = ["draw_all"]
 
@@ -47,16 +47,22 @@ def draw_all(results: Results, folder: Path) -> None:
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
-def _bars(axes: Axes, names: Sequence[str], spreads: Sequence[Spread | None], form: str) -> None:
-    """Draw a bar for each rival, its figure and its range; on a scale of ratios, best on top."""
-    pairs = [
-        (name, spread) for name, spread in zip(names, spreads, strict=True) if spread and spread.median > 0
-    ]
+def _bars(
+    axes: Axes, names: Sequence[str], spreads: Sequence[Spread | None], form: str, least: float = 0.0
+) -> None:
+    """
+    Draw a bar for each rival, its figure and its range; on a scale of ratios, best on top.
+
+    What is nothing at all doesn't show there: its bar is of the length ``least``.
+
+    """
+    pairs = [(name, spread) for name, spread in zip(names, spreads, strict=True) if spread]
     places = range(len(pairs), 0, -1)
     for place, (name, spread) in zip(places, pairs, strict=True):
-        axes.barh(place, spread.median, color=OUR_COLOUR if name == OURS else COLOUR, height=0.7)
-        axes.plot([spread.low, spread.high], [place, place], color="black", linewidth=1)
-        axes.text(spread.high * 1.1, place, f"{spread.median:{form}}", va="center", fontsize=8)
+        length, low, high = (max(value, least) for value in spread)
+        axes.barh(place, length, color=OUR_COLOUR if name == OURS else COLOUR, height=0.7)
+        axes.plot([low, high], [place, place], color="black", linewidth=1)
+        axes.text(high * 1.1, place, f"{spread.median:{form}}", va="center", fontsize=8)
     axes.set_yticks(list(places), [name for name, _ in pairs])
     axes.set_xscale("log")
     axes.set_xlim(right=max(spread.high for _, spread in pairs) * 4)
@@ -91,35 +97,47 @@ def _take(results: Results, figure: Figure) -> None:
 
 
 def _busy(results: Results, figure: Figure) -> None:
-    every = figure.subplots(1, 3, sharey=True)
-    names = [name for name in results.rivals("busy") if name != LIMIT]
-    for axes, setting in zip(every, (*busy.TURNS[:2], busy.NUMPY), strict=True):
+    figure.set_size_inches(10, 4.5)
+    every = figure.subplots(1, len(busy.SETTINGS), sharey=True)
+    names = [name for name in results.rivals("busy") if name not in (LIMIT, NOTHING)]
+    for axes, setting in zip(every, busy.SETTINGS, strict=True):
         spreads = [results.spread("busy", name, setting, "rows_s") for name in names]
-        # Nothing at all doesn't show on a scale of ratios.
-        _bars(axes, names, [_at_least_one(spread) for spread in spreads], ",.0f")
+        _bars(axes, names, spreads, ",.0f", least=1.0)
         axes.set_xlabel("rows/s to commit", fontsize=8)
         axes.set_title(f"turns of {setting} ms" if setting in busy.TURNS else setting, fontsize=9)
     figure.suptitle("And when the engine is busy?", x=0.01, ha="left")
 
 
-def _at_least_one(spread: Spread | None) -> Spread | None:
-    return Spread(*(max(value, 1.0) for value in spread)) if spread else None
-
-
 def _late(results: Results, figure: Figure) -> None:
-    cases = [case for case in results.cases("late") if case.setting == str(late.RATES[0])]
-    every = figure.subplots(len(cases), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, case in zip(every, cases, strict=True):
-        worst = results.values("late", case.rival, case.setting, "worst_frame_ms")[-1]
-        colours = [
-            (OUR_COLOUR if case.rival == OURS else COLOUR) if n % 2 == 0 else FAINT for n in range(len(worst))
-        ]
-        axes.bar(range(len(worst)), worst, color=colours, width=1.0)
-        axes.set_title(case.rival, loc="left", fontsize=8, pad=2)
-        axes.tick_params(labelsize=7)
-    every[-1].set_xlabel("seconds; in every other one (faint) nothing is logged")
-    figure.supylabel("latest frame of each second, ms", fontsize=9)
-    figure.suptitle(f"Is the audio late because of it? {late.RATES[0]:,} rows/s", x=0.01, ha="left")
+    cases = [case for case in results.cases("late") if results.values(*case[:3], "worst_frame_ms")]
+    ours = [case for case in cases if case.rival == OURS]
+    theirs = [case for case in cases if case.rival in late.RIVALS]
+    figure.set_size_inches(9, 6.5)
+    every = figure.subplots(max(len(ours), len(theirs)), 2, sharex=True, sharey=True, squeeze=False)
+    for column, shown in zip(every.T, (ours, theirs), strict=True):
+        for axes, case in zip(column, shown, strict=False):
+            _seconds(axes, case, results.values(*case[:3], "worst_frame_ms"))
+        for axes in column[len(shown) :]:
+            axes.set_visible(False)
+        column[len(shown) - 1].tick_params(labelbottom=True)
+    every[0, 0].set_ylim(bottom=1)
+    figure.supxlabel("seconds; in the faint ones nothing is logged", fontsize=9)
+    figure.supylabel("latest frame of each second, ms; median of the rounds", fontsize=9)
+    figure.suptitle(late.TITLE, x=0.01, ha="left")
+
+
+def _seconds(axes: Axes, case: Case, rounds: list[list[float]]) -> None:
+    """Draw a bar for each second, on a scale that has room for two milliseconds and for seconds."""
+    colour = OUR_COLOUR if case.rival == OURS else COLOUR
+    rate = int(case.setting)
+    worst = [statistics.median(values) for values in zip(*rounds, strict=True)]
+    colours = [colour if rate and second % 2 == 0 else FAINT for second in range(len(worst))]
+    axes.bar(range(len(worst)), worst, color=colours, width=1.0)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.set_title(f"{case.rival}, {rate:,} rows/s", loc="left", fontsize=8, pad=2)
+    axes.tick_params(labelsize=7)
 
 
 def _players(results: Results, figure: Figure) -> None:
@@ -137,7 +155,7 @@ def _growth(results: Results, figure: Figure) -> None:
     every = figure.subplots(1, 3)
     curves = results.values("growth", OURS, growth.GROWING, "curve")
     panels = (
-        ("rows_s", "rows/s to commit"),
+        ("of_empty", "insert rate, of an empty database's"),
         ("tail_ms", "what is new, ms"),
         ("recording_ms", "a recording, ms"),
     )
@@ -153,5 +171,6 @@ def _growth(results: Results, figure: Figure) -> None:
         axes.set_xscale("log")
         axes.set_ylim(0, 1.15 * max(p[name] for curve in curves for p in curve))
         axes.set_title(title, fontsize=9)
-        axes.set_xlabel("rows in the database", fontsize=8)
+        axes.set_xlabel("rows logged before", fontsize=8)
+    every[0].axhline(0.9, color=COLOUR, linewidth=0.8)
     figure.suptitle("What does it cost as it grows?", x=0.01, ha="left")

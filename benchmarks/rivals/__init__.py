@@ -8,7 +8,7 @@ from importlib import import_module
 from .base import Rival
 from .names import MODULES
 
-__all__ = ["here", "left_out", "rival_named"]
+__all__ = ["here", "left_out", "rival_named", "rivals_here"]
 
 
 def rival_named(name: str) -> Rival:
@@ -33,3 +33,8 @@ def left_out() -> dict[str, str]:
 def here(names: tuple[str, ...] = tuple(MODULES)) -> list[str]:
     """Return those of ``names`` that can be measured here, in the order of the tables."""
     return [name for name in MODULES if name in names and name not in left_out()]
+
+
+def rivals_here() -> list[Rival]:
+    """Return the rivals that can be measured here, in the order of the tables."""
+    return [rival_named(name) for name in here()]

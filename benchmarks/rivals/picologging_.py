@@ -20,7 +20,14 @@ __all__ = ["RIVALS"]
 
 
 class KeepingQueueHandler(picologging.handlers.QueueHandler):
-    """Queues records as they are: the default makes new ones, which lack what was brought with them."""
+    """
+    Queues records as they are.
+
+    The default merges message and arguments into a text, and queues a new record that has nothing but that
+    text: the columns, which can only be brought as arguments, would be lost. To queue the record itself is
+    cheaper than the default, and than what the standard library's handler does: in picologging's favour.
+
+    """
 
     def prepare(self, record: picologging.LogRecord) -> picologging.LogRecord:
         """Return what is queued."""
@@ -85,5 +92,10 @@ async def _open(path: Path) -> AsyncIterator[Log]:
 
 
 RIVALS = [
-    Rival(PICOLOGGING, _open, "QueueHandler, QueueListener, and a SQLite handler that batches", "picologging")
+    Rival(
+        PICOLOGGING,
+        _open,
+        "QueueHandler, QueueListener, and a SQLite handler that batches; records are queued as they are",
+        "picologging",
+    )
 ]
