@@ -62,7 +62,7 @@ class Pace(NamedTuple):
     pause_rows: int
 
 
-USUAL = Pace(0.1, 500, PAUSE_ROWS)
+USUAL = Pace(0.2, 1000, 500 + PAUSE_ROWS)
 # While the WAL can't begin anew, each commit adds all pages that it touches: the fewer, the slower it grows.
 SPARING = Pace(1.0, 5000, 5000 + PAUSE_ROWS)
 

@@ -34,10 +34,10 @@ GROWING, BYTES = "growing", "bytes a row"
 # How many rows are logged before the figures are taken.
 SIZES = {True: (10_000, 200_000), False: (10_000, 100_000, 1_000_000, 10_000_000)}
 # The insert rate is the median of so many chunks of so many rows, in turns with an empty database: so
-# what disturbs the machine for minutes doesn't look like growth. The empty one gets a chunk before, which
-# isn't timed: its threads and statements should be as warm as those of the large one. A smaller one would
-# leave statements to be prepared when it counts; and with so many rows, a database is still next to empty.
-CHUNKS, CHUNK = 5, 10_000
+# what disturbs the machine for minutes doesn't look like growth. A chunk has room for several checkpoints, as
+# each pays for them. The empty one gets some rows before, which aren't timed: its threads and statements
+# should be as warm as those of the large one.
+CHUNKS, CHUNK, WARM_UP = 5, 50_000, 10_000
 BYTES_ROWS = 20_000
 READS = 20
 
@@ -78,7 +78,7 @@ async def _grow(path: Path, sizes: Iterable[int]) -> Figures:
                 here.append(await _rate(log, number))
                 number += CHUNK
                 async with EngineLog(path.with_name(f"empty-{size}-{chunk}.db"), timeout=60) as other:
-                    empty.append(await _rate(other, await _log_trace(other, 0, CHUNK)))
+                    empty.append(await _rate(other, await _log_trace(other, 0, WARM_UP)))
             tail, recording = await _tail(path), await _read_back(path)
         curve.append(
             {

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 # How long rivals who collect rows do so, in seconds: as long as we do.
-COLLECT = 0.1
+COLLECT = 0.2
 
 # Table, its columns by argument, and what they hold.
 Inserts = dict[tuple[str, tuple[str, ...]], list[Any]]
@@ -99,7 +99,7 @@ Collected = list[tuple[str, tuple[str, ...], Any]]
 
 @asynccontextmanager
 async def collecting(write: Callable[[Collected], Awaitable[None]]) -> AsyncIterator[Collected]:
-    """Collect rows in a list, which a task writes every 100 ms: what one writes when asked to batch."""
+    """Collect rows in a list, which a task writes every 200 ms: what one writes when asked to batch."""
     waiting: Collected = []
     closing_down = asyncio.Event()
 

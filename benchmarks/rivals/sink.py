@@ -14,7 +14,7 @@ from .base import COLLECT, Collected, grouped
 
 __all__ = ["Sink", "SinkThread"]
 
-# So many rows are written at once, or those of 100 ms.
+# So many rows are written at once, or those of 200 ms.
 BATCH_ROWS = 1000
 
 

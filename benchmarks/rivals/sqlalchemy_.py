@@ -69,4 +69,4 @@ async def _open(path: Path) -> AsyncIterator[Log]:
     await engine.dispose()
 
 
-RIVALS = [Rival(SQLALCHEMY, _open, "rows in a list, insert() of all by a task every 100 ms", "SQLAlchemy")]
+RIVALS = [Rival(SQLALCHEMY, _open, "rows in a list, insert() of all by a task every 200 ms", "SQLAlchemy")]

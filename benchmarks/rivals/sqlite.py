@@ -87,6 +87,6 @@ def make_old_tables(path: Path) -> None:
 
 RIVALS = [
     Rival(EACH, _each, "as its first example does, on one connection, in WAL mode", "aiosqlite"),
-    Rival(MANY, _many, "rows in a list, written by a task every 100 ms", "aiosqlite"),
+    Rival(MANY, _many, "rows in a list, written by a task every 200 ms", "aiosqlite"),
     Rival(OLD, _old, "connect, insert, commit, close on the event loop, its own tables", own_tables=True),
 ]

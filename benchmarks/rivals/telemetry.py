@@ -91,7 +91,7 @@ RIVALS = [
     Rival(
         TELEMETRY,
         _open,
-        "BatchLogRecordProcessor every 100 ms, and a SQLite exporter; drops what its queue of 2,048, the "
+        "BatchLogRecordProcessor every 200 ms, and a SQLite exporter; drops what its queue of 2,048, the "
         "default, has no room for",
         "opentelemetry-sdk",
     )
