@@ -52,10 +52,12 @@ class Handle(sqlite3.Connection):
             _handles.add(self)
 
     def execute(self, *statement: Any) -> sqlite3.Cursor:
+        """Execute a statement; a fork waits for it, as for what follows."""
         with self.at_work:
             return super().execute(*statement)
 
     def executescript(self, script: Any, /) -> sqlite3.Cursor:
+        """Execute a script, or call it with this connection."""
         with self.at_work:
             if not callable(script):
                 return super().executescript(script)
@@ -63,6 +65,7 @@ class Handle(sqlite3.Connection):
         return self.cursor()
 
     def commit(self) -> None:
+        """Commit what was written."""
         with self.at_work:
             super().commit()
 
