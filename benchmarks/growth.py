@@ -23,7 +23,7 @@ from .results import Case, Figures, Results
 from .rivals.names import OLD, OURS
 from .rivals.ours import methods_of
 from .rivals.sqlite import make_old_tables
-from .rows import NARROW, insert_sql, narrow_values, stored_values
+from .rows import insert_sql, narrow_row, stored_values
 from .trace import session, trace_row
 
 __all__ = ["TITLE", "cases", "goals", "measure", "tables"]
@@ -159,10 +159,8 @@ _Rows = list[tuple[str, dict[str, Any]]]
 
 
 def _rows(setting: str) -> _Rows:
-    if "session" in setting:
-        return [trace_row(number) for number in range(BYTES_ROWS)]
-    columns = list(TABLES[NARROW].columns)
-    return [(NARROW, dict(zip(columns, narrow_values(number), strict=True))) for number in range(BYTES_ROWS)]
+    make = trace_row if "session" in setting else narrow_row
+    return [make(number) for number in range(BYTES_ROWS)]
 
 
 async def _write_ours(path: Path, rows: _Rows) -> None:
@@ -177,8 +175,6 @@ def _write_old(path: Path, rows: _Rows) -> None:
     make_old_tables(path)
     with closing(sqlite3.connect(path)) as connection:
         for table, columns in rows:
-            if table == NARROW:
-                columns = {"dt_added": columns["dt_function_message_queued"], **columns}
             connection.execute(insert_sql(table, tuple(columns)), stored_values(columns))
         connection.commit()
 

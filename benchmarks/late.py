@@ -16,16 +16,15 @@ import asyncio
 import time
 from array import array
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .call import prepare_database
 from .markdown import Goal, Table, at_most, shown
-from .parts import CHECKED, open_step
+from .parts import CHECKED, step_named
 from .results import Case, Figures, Results, Spread
 from .rivals import here, rival_named
-from .rivals.base import Log, Rival
+from .rivals.base import Log
 from .rivals.names import EACH, MANY, OLD, OURS, QUEUE_HANDLER
 
 __all__ = ["TITLE", "cases", "goals", "measure", "tables"]
@@ -100,7 +99,8 @@ def cases(quick: bool) -> list[Case]:
 
 def measure(case: Case, folder: Path) -> Figures:
     """Measure a rival at a rate."""
-    path, rival = folder / "engine_log.db", _rival(case.rival)
+    path = folder / "engine_log.db"
+    rival = (step_named if case.rival == CHECKED else rival_named)(case.rival)
     prepare_database(rival, path)
 
     async def run() -> Figures:
@@ -108,12 +108,6 @@ def measure(case: Case, folder: Path) -> Figures:
             return await _run(log, int(case.setting), SECONDS[case.quick])
 
     return asyncio.run(run())
-
-
-def _rival(name: str) -> Rival:
-    if name == CHECKED:
-        return Rival(name, partial(open_step, name), "our call, and nobody who reads the lines")
-    return rival_named(name)
 
 
 async def _run(log: Log, rate: int, seconds: int) -> Figures:

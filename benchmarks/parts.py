@@ -36,7 +36,7 @@ from .rivals.limits import STATEMENT_ROWS, calling, complete
 from .rivals.names import LIMIT, NOTHING, OURS, QUEUE_HANDLER
 from .rows import NARROW
 
-__all__ = ["CHECKED", "PARTS", "TITLE", "cases", "goals", "measure", "measure_row", "open_step", "tables"]
+__all__ = ["CHECKED", "PARTS", "TITLE", "cases", "goals", "measure", "measure_row", "step_named", "tables"]
 
 TITLE = "What limits it?"
 
@@ -93,10 +93,14 @@ def _new_map(path: Path) -> mmap.mmap:
 
 
 @asynccontextmanager
-async def open_step(step: str, path: Path) -> AsyncIterator[Log]:
-    """Open what calls as we do, and does no more with a row than a step says; nobody reads the lines."""
+async def _open(step: str, path: Path) -> AsyncIterator[Log]:
     with _new_map(path) as lines:
         yield calling(STEPS[step](lines))
+
+
+def step_named(name: str) -> Rival:
+    """Return what calls as we do, and does no more with a row than a step says; nobody reads the lines."""
+    return Rival(name, partial(_open, name), "a part of our call")
 
 
 # -- a row, from the call to the disk -----------------------------------------------------------------
@@ -158,8 +162,7 @@ def measure(case: Case, folder: Path) -> Figures:
     """Measure a call that does no more than a step says, or all that is done to a row."""
     if case.setting == ROW:
         return measure_row(folder / "engine_log.db", BATCHES[case.quick])
-    step = Rival(case.rival, partial(open_step, case.rival), "a part of our call")
-    return asyncio.run(paced(step, folder, SECONDS[case.quick]))
+    return asyncio.run(paced(step_named(case.rival), folder, SECONDS[case.quick]))
 
 
 def tables(results: Results) -> list[Table]:

@@ -53,8 +53,8 @@ def narrow_values(number: int) -> tuple[object, ...]:
 
 
 def narrow_row(number: int) -> tuple[str, Columns]:
-    """Return table and columns of row ``number`` of ENGINE_DB_LOG_FUNCTIONS, but when it is committed."""
-    return NARROW, dict(zip(TABLES[NARROW].columns, narrow_values(number), strict=True)) | {"dt_added": None}
+    """Return table and columns of row ``number`` of ENGINE_DB_LOG_FUNCTIONS, all nine of them."""
+    return NARROW, dict(zip(TABLES[NARROW].columns, narrow_values(number), strict=True))
 
 
 def wide_row(number: int) -> tuple[str, Columns]:
