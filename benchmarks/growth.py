@@ -23,10 +23,10 @@ from .results import Case, Figures, Results
 from .rivals.names import OLD, OURS
 from .rivals.ours import methods_of
 from .rivals.sqlite import make_old_tables
-from .rows import insert_sql, narrow_row, stored_values
+from .rows import NARROW, insert_sql, narrow_row, stored_values
 from .trace import session, trace_row
 
-__all__ = ["TITLE", "cases", "goals", "measure", "tables"]
+__all__ = ["TITLE", "cases", "goals", "measure", "tables", "write_old_file"]
 
 TITLE = "What does it cost as it grows?"
 
@@ -58,7 +58,7 @@ def measure(case: Case, folder: Path) -> Figures:
         return asyncio.run(_grow(path, SIZES[case.quick]))
     rows = _rows(case.setting)
     if case.rival == OLD:
-        _write_old(path, rows)
+        write_old_file(path, rows)
     else:
         asyncio.run(_write_ours(path, rows))
     return {"bytes": path.stat().st_size / BYTES_ROWS}
@@ -170,11 +170,18 @@ async def _write_ours(path: Path, rows: _Rows) -> None:
             await methods[table](**columns)
 
 
-def _write_old(path: Path, rows: _Rows) -> None:
-    """Write each row as a row of its own, as the old engine did; at once, which makes the same file."""
+def write_old_file(path: Path, rows: _Rows) -> None:
+    """
+    Write each row as a row of its own, as the old engine did; at once, which makes the same file.
+
+    It told its functions' rows when they were added; its file of a real session says so.
+
+    """
     make_old_tables(path)
     with closing(sqlite3.connect(path)) as connection:
         for table, columns in rows:
+            if table == NARROW:
+                columns = {"dt_added": columns["dt_function_message_queued"], **columns}
             connection.execute(insert_sql(table, tuple(columns)), stored_values(columns))
         connection.commit()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 import benchmarks.__main__
 from async_enginelog.lines import encoder_of
 from async_enginelog.tables import TABLES
-from benchmarks import machine, parts, take
+from benchmarks import growth, machine, parts, take
 from benchmarks.call import prepare_database
 from benchmarks.cases import QUESTIONS, question_named
 from benchmarks.markdown import Table, at_least, at_most
@@ -185,6 +187,19 @@ class TestBusy:
         results = Results([{ours: {"rows_s": 1000.0}, theirs: {"rows_s": 0.0}}], {})
         goal = question_named("busy").goals(results)[0]
         assert (goal.figure, goal.reached) == ("1,000 against 0 rows/s", True)
+
+
+def test_old_file_has_the_times_that_the_real_one_has(tmp_path: Path) -> None:
+    """In the old engine's file of a session, rows of functions say when they were added, frames don't."""
+    path = tmp_path / "old.db"
+    growth.write_old_file(path, session())
+    with closing(sqlite3.connect(path)) as connection:
+        for table, every in (("FUNCTIONS", True), ("SPLIT_100_MS_AUDIO_FRAME", False)):
+            rows, stamped = connection.execute(
+                f"SELECT count(*), count(DT_ADDED) FROM ENGINE_DB_LOG_{table}"
+            ).fetchone()
+            assert rows
+            assert stamped == (rows if every else 0)
 
 
 class TestRows:
