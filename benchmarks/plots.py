@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from . import busy, call, growth, late, players
 from .results import Case, Results, Spread
-from .rivals.names import LIMIT, NOTHING, OURS
+from .rivals.names import LIMIT, NOTHING, OURS, QUEUE_HANDLER
 
 __all__ = ["draw_all"]
 
@@ -62,10 +62,18 @@ def _bars(
         length, low, high = (max(value, least) for value in spread)
         axes.barh(place, length, color=OUR_COLOUR if name == OURS else COLOUR, height=0.7)
         axes.plot([low, high], [place, place], color="black", linewidth=1)
-        axes.text(high * 1.1, place, f"{spread.median:{form}}", va="center", fontsize=8)
+        figure, beside = f"{spread.median:{form}}", (4, 0)
+        axes.annotate(figure, (high, place), beside, textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(list(places), [name for name, _ in pairs])
     axes.set_xscale("log")
     axes.set_xlim(right=max(spread.high for _, spread in pairs) * 4)
+
+
+def _goal(axes: Axes, spread: Spread | None, factor: float) -> None:
+    """Mark the goal, so many times what another comes to."""
+    if spread:
+        axes.axvline(factor * spread.median, color=COLOUR, linewidth=0.8, linestyle="--", zorder=0)
+        axes.text(factor * spread.median, 1.0, "goal", transform=axes.get_xaxis_transform(), fontsize=8)
 
 
 def _sorted(results: Results, question: str, setting: str, figure: str, *, best_high: bool) -> Any:
@@ -81,10 +89,11 @@ def _call(results: Results, figure: Figure) -> None:
     names, spreads = _sorted(results, "call", call.PACED, "median_us", best_high=False)
     kept = [results.spread("call", name, call.KILLED, "kept") for name in names]
     _bars(axes, names, spreads, ".1f")
+    _goal(axes, results.spread("call", QUEUE_HANDLER, call.PACED, "median_us"), 0.15)
     crash_proof = [name for name, share in zip(names, kept, strict=True) if share and share.median == 1]
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
         label.set_fontweight("bold" if name in crash_proof else "normal")
-    axes.set_title("What does a call cost?", loc="left")
+    axes.set_title("What does a call cost?", loc="left", pad=14)
     axes.set_xlabel("µs, median at 2,000 rows/s; bold: all rows survive kill -9")
 
 
@@ -92,6 +101,7 @@ def _take(results: Results, figure: Figure) -> None:
     axes = figure.add_subplot()
     names, spreads = _sorted(results, "take", "narrow", "rows_s", best_high=True)
     _bars(axes, names, spreads, ",.0f")
+    _goal(axes, results.spread("take", LIMIT, "narrow", "rows_s"), 0.5)
     axes.set_title("How much can it take?", loc="left")
     axes.set_xlabel(f"rows/s to commit, idle loop, 9 columns; “{LIMIT}” is the limit")
 
@@ -103,8 +113,9 @@ def _busy(results: Results, figure: Figure) -> None:
     for axes, setting in zip(every, busy.SETTINGS, strict=True):
         spreads = [results.spread("busy", name, setting, "rows_s") for name in names]
         _bars(axes, names, spreads, ",.0f", least=1.0)
+        _goal(axes, results.spread("busy", LIMIT, "", "rows_s"), 0.125)
         axes.set_xlabel("rows/s to commit", fontsize=8)
-        axes.set_title(f"turns of {setting} ms" if setting in busy.TURNS else setting, fontsize=9)
+        axes.set_title(f"turns of {setting} ms" if setting in busy.TURNS else setting, fontsize=9, pad=10)
     figure.suptitle("And when the engine is busy?", x=0.01, ha="left")
 
 
@@ -147,6 +158,7 @@ def _players(results: Results, figure: Figure) -> None:
     _bars(axes, names, spreads, ",.0f")
     axes.set_xscale("linear")
     axes.set_xlim(left=0, right=max(spread.high for spread in spreads if spread) * 1.2)
+    _goal(axes, results.spread("players", players.WITHOUT, "", "players"), 0.9)
     axes.set_title(players.TITLE, loc="left")
     axes.set_xlabel("players until one frame in a hundred is late")
 
