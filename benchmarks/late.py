@@ -13,6 +13,7 @@ chance. And our calls alone, into a memory map that nobody reads, are what a fra
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from array import array
 from collections.abc import Callable
@@ -50,6 +51,8 @@ GIVE_UP = 10.0
 # Whose frames are so late without rows, at 99 %, is still at the rows of the second before: a frame takes two
 # milliseconds, and there is one every five. What ratio comes of that means nothing.
 FALLS_BEHIND_MS = 10.0
+# A frame that is so late was disturbed: without rows, 99 % are two milliseconds late at most.
+VERY_LATE_MS = 3.0
 WITH, WITHOUT = "with", "without"
 # The percentiles that are printed.
 SHOWN = {"p99": "99 %", "p999": "99.9 %"}
@@ -176,7 +179,33 @@ def tables(results: Results) -> list[Table]:
         *(f"ticker {percent}" for percent in SHOWN.values()),
         *(f"frames {percent} of {frames:,}" for percent in SHOWN.values()),
     )
-    return [Table(head, lines)]
+    return [Table(head, lines), _latest(results, measured)]
+
+
+def _latest(results: Results, measured: list[Case]) -> Table:
+    """Return in how many seconds of all rounds a frame was very late; a percentile of one round is chance."""
+    lines = []
+    for case in measured:
+        # The first second is one with rows, the next one isn't, and so on.
+        rounds = results.values(*case[:3], "worst_frame_ms")
+        without, with_rows = ([late for worst in rounds for late in worst[first::2]] for first in (1, 0))
+        if without:
+            lines.append([_name(case), *map(_share_late, (without, with_rows)), _medians(without, with_rows)])
+    head = (
+        "the latest frame of each second, in all rounds",
+        f"over {VERY_LATE_MS:g} ms without rows",
+        "with rows",
+        "median, ms",
+    )
+    return Table(head, lines)
+
+
+def _medians(without: list[float], with_rows: list[float]) -> str:
+    return f"{statistics.median(without):,.2f} → {statistics.median(with_rows):,.2f}"
+
+
+def _share_late(latest: list[float]) -> str:
+    return f"{sum(late > VERY_LATE_MS for late in latest)} of {len(latest)}"
 
 
 def _frames_each(*, quick: bool) -> int:

@@ -25,7 +25,7 @@ def _late(*, without: float, with_rows: float) -> Figures:
 
 
 def _lines(figures: dict[Case, Figures]) -> dict[str, list[str]]:
-    [table] = late.tables(Results([figures], {}))
+    table, _ = late.tables(Results([figures], {}))
     return {first: cells for first, *cells in table.rows}
 
 
@@ -56,6 +56,16 @@ class TestLateTable:
         lines = _lines({Case("late", OURS, "2000"): figures})
         assert lines[f"{OURS}, 2,000 rows/s"][0] == "20.00 → 30.00 (1.50 times)"
 
+    def test_latest_frames_of_all_rounds(self) -> None:
+        """Seconds with rows, the first, third and so on, are counted apart from those without."""
+        case = Case("late", OURS, "2000")
+        rounds = [
+            {case: _late(without=1.5, with_rows=1.8) | {"worst_frame_ms": worst}}
+            for worst in ([1.0, 2.0, 4.0, 2.0], [5.0, 3.5, 1.0, 2.0])
+        ]
+        _, table = late.tables(Results(rounds, {}))
+        assert table.rows == [[f"{OURS}, 2,000 rows/s", "1 of 4", "2 of 4", "2.00 → 2.50"]]
+
     def test_what_was_not_measured(self) -> None:
         """A case without figures leaves the others theirs."""
         assert set(_lines({Case("late", OURS, "2000"): {}})[f"{OURS}, 2,000 rows/s"]) == {"not measured"}
@@ -73,7 +83,7 @@ class TestLateTable:
     def test_head_says_of_how_many_frames(self, *, quick: bool, frames: str) -> None:
         """A percentile of few values is nearly the largest of them, and a reader should know."""
         figures = {Case("late", OURS, "2000", quick): _late(without=1.0, with_rows=1.0)}
-        [table] = late.tables(Results([figures], {}))
+        table, _ = late.tables(Results([figures], {}))
         assert table.columns[3:] == (f"frames 99 % of {frames}", f"frames 99.9 % of {frames}")
 
 
